@@ -1,0 +1,233 @@
+//! Secret keys, and what public keys can do.
+
+use cepa_wire::{Ed25519PublicKey, Signature, X25519PublicKey};
+use curve25519_dalek::edwards::CompressedEdwardsY;
+use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
+use thiserror::Error;
+use x25519_dalek::{PublicKey, StaticSecret};
+use zeroize::Zeroizing;
+
+/// The signature does not verify, or the key is no point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("signature does not verify")]
+pub struct BadSignature;
+
+/// The shared secret would be all zero: the peer's key is of low order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("public key is of low order")]
+pub struct WeakKey;
+
+/// An X25519 secret key (RFC 7748). Zeroized when dropped; never printed.
+#[derive(Clone)]
+pub struct X25519SecretKey(StaticSecret);
+
+impl X25519SecretKey {
+    /// From 32 random bytes (clamped when used).
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(StaticSecret::from(bytes))
+    }
+
+    /// Its public key. One multiplication: keep it where it is needed often.
+    pub fn public_key(&self) -> X25519PublicKey {
+        X25519PublicKey(PublicKey::from(&self.0).to_bytes())
+    }
+
+    /// Diffie-Hellman with a peer's key.
+    pub fn diffie_hellman(&self, peer: &X25519PublicKey) -> Result<Zeroizing<[u8; 32]>, WeakKey> {
+        let shared = self.0.diffie_hellman(&PublicKey::from(peer.0));
+        if shared.was_contributory() {
+            Ok(Zeroizing::new(shared.to_bytes()))
+        } else {
+            Err(WeakKey)
+        }
+    }
+}
+
+/// An Ed25519 secret key (RFC 8032), expanded once. Zeroized when dropped; never printed.
+#[derive(Clone)]
+pub struct Ed25519SecretKey(SigningKey);
+
+impl Ed25519SecretKey {
+    /// From a seed.
+    pub fn from_seed(seed: [u8; 32]) -> Self {
+        Self(SigningKey::from_bytes(&seed))
+    }
+
+    /// The seed, for the file that keeps it.
+    pub fn seed(&self) -> &[u8; 32] {
+        self.0.as_bytes()
+    }
+
+    /// Its public key.
+    pub fn public_key(&self) -> Ed25519PublicKey {
+        Ed25519PublicKey(self.0.verifying_key().to_bytes())
+    }
+
+    /// Signs.
+    pub fn sign(&self, message: &[u8]) -> Signature {
+        Signature(self.0.sign(message).to_bytes())
+    }
+
+    /// The X25519 key of the same scalar (libsodium's `crypto_sign_ed25519_sk_to_curve25519`).
+    pub fn to_x25519(&self) -> X25519SecretKey {
+        X25519SecretKey::from_bytes(self.0.to_scalar_bytes())
+    }
+}
+
+/// Verifies a signature as libsodium does: canonical encodings, no points of small order.
+pub fn verify(
+    key: &Ed25519PublicKey,
+    message: &[u8],
+    signature: &Signature,
+) -> Result<(), BadSignature> {
+    if !is_canonical(key) {
+        return Err(BadSignature);
+    }
+    let key = VerifyingKey::from_bytes(&key.0).map_err(|_| BadSignature)?;
+    let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
+    key.verify_strict(message, &signature)
+        .map_err(|_| BadSignature)
+}
+
+/// The X25519 key of an Ed25519 key; `None` when the bytes are no point of the prime-order group
+/// (libsodium's `crypto_sign_ed25519_pk_to_curve25519`).
+pub fn ed25519_to_x25519(key: &Ed25519PublicKey) -> Option<X25519PublicKey> {
+    let point = CompressedEdwardsY(key.0)
+        .decompress()
+        .filter(|_| is_canonical(key))?;
+    let good = !point.is_small_order() && point.is_torsion_free();
+    good.then(|| X25519PublicKey(point.to_montgomery().to_bytes()))
+}
+
+/// Whether a key's y is below 2^255 - 19, as RFC 8032 asks and dalek does not check.
+fn is_canonical(key: &Ed25519PublicKey) -> bool {
+    let [low, middle @ .., high] = &key.0;
+    !(*low >= 0xed && middle.iter().all(|byte| *byte == 0xff) && high & 0x7f == 0x7f)
+}
+
+/// A node's identity: the Ed25519 key that names it and signs, and the X25519 key of the same scalar
+/// that onions and CURVE are addressed to. The legacy key is the Ed25519 key, as for every node
+/// registered with unified keys.
+pub struct NodeKeys {
+    ed25519: Ed25519SecretKey,
+    x25519: X25519SecretKey,
+    ed25519_public: Ed25519PublicKey,
+    x25519_public: X25519PublicKey,
+}
+
+impl NodeKeys {
+    /// From a seed.
+    pub fn from_seed(seed: [u8; 32]) -> Self {
+        let ed25519 = Ed25519SecretKey::from_seed(seed);
+        let x25519 = ed25519.to_x25519();
+        Self {
+            ed25519_public: ed25519.public_key(),
+            x25519_public: x25519.public_key(),
+            ed25519,
+            x25519,
+        }
+    }
+
+    /// The signing key.
+    pub const fn ed25519(&self) -> &Ed25519SecretKey {
+        &self.ed25519
+    }
+
+    /// The key of onions and CURVE.
+    pub const fn x25519(&self) -> &X25519SecretKey {
+        &self.x25519
+    }
+
+    /// The key that names it.
+    pub const fn ed25519_public(&self) -> Ed25519PublicKey {
+        self.ed25519_public
+    }
+
+    /// The key that onions and CURVE are addressed to.
+    pub const fn x25519_public(&self) -> X25519PublicKey {
+        self.x25519_public
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes<const N: usize>(text: &str) -> [u8; N] {
+        hex::decode(text).unwrap().try_into().unwrap()
+    }
+
+    #[test]
+    fn rfc_8032_vectors() {
+        // Section 7.1, tests 1 and 2: secret key, public key, message, signature.
+        let vectors = [
+            (
+                "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60",
+                "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a",
+                "",
+                "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b",
+            ),
+            (
+                "4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb",
+                "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c",
+                "72",
+                "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00",
+            ),
+        ];
+        for (seed, public, message, signature) in vectors {
+            let key = Ed25519SecretKey::from_seed(bytes(seed));
+            let message = hex::decode(message).unwrap();
+            assert_eq!(key.public_key().to_hex(), public);
+            assert_eq!(key.sign(&message).to_hex(), signature);
+            let signature = Signature(bytes(signature));
+            assert_eq!(verify(&key.public_key(), &message, &signature), Ok(()));
+            assert_eq!(
+                verify(&key.public_key(), b"other", &signature),
+                Err(BadSignature)
+            );
+        }
+    }
+
+    #[test]
+    fn rfc_7748_diffie_hellman() {
+        // Section 6.1: Bob's secret and public key, Alice's public key, the shared secret.
+        let bob = "5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb";
+        let bob = X25519SecretKey::from_bytes(bytes(bob));
+        let public = "de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f";
+        let alice = "8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a";
+        let shared = "4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742";
+        assert_eq!(bob.public_key().to_hex(), public);
+        let secret = bob.diffie_hellman(&X25519PublicKey(bytes(alice))).unwrap();
+        assert_eq!(hex::encode(*secret), shared);
+    }
+
+    #[test]
+    fn both_forms_of_a_key_belong_together() {
+        let key = Ed25519SecretKey::from_seed([7; 32]);
+        let converted = ed25519_to_x25519(&key.public_key()).unwrap();
+        assert_eq!(converted, key.to_x25519().public_key());
+    }
+
+    #[test]
+    fn weak_and_malformed_keys_are_refused() {
+        let key = X25519SecretKey::from_bytes([1; 32]);
+        assert_eq!(key.diffie_hellman(&X25519PublicKey([0; 32])), Err(WeakKey));
+        let mut identity = [0; 32];
+        identity[0] = 1;
+        assert_eq!(ed25519_to_x25519(&Ed25519PublicKey(identity)), None);
+        // y = p + 1 encodes the same point in another way.
+        let mut alias = [0xff; 32];
+        alias[0] = 0xee;
+        alias[31] = 0x7f;
+        assert_eq!(ed25519_to_x25519(&Ed25519PublicKey(alias)), None);
+        let signature = Signature([0; 64]);
+        assert_eq!(
+            verify(&Ed25519PublicKey(identity), b"", &signature),
+            Err(BadSignature)
+        );
+        assert_eq!(
+            verify(&Ed25519PublicKey(alias), b"", &signature),
+            Err(BadSignature)
+        );
+    }
+}

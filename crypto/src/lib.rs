@@ -1,0 +1,18 @@
+//! Keys and layers: accounts, messages, onion layers, request signatures and CURVE links.
+//!
+//! Nothing here draws randomness or reads a clock: nonces and ephemeral keys are arguments, so a
+//! test can repeat what production does. Secrets are zeroized when dropped and never printed.
+#![forbid(unsafe_code)]
+
+pub mod account;
+pub mod curve;
+pub mod key;
+pub mod message;
+pub mod mnemonic;
+pub mod onion_v2;
+pub mod primitive;
+pub mod request_signature;
+pub mod swarm_space;
+
+pub use account::Account;
+pub use key::{Ed25519SecretKey, NodeKeys, X25519SecretKey};

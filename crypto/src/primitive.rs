@@ -1,0 +1,240 @@
+//! The cipher crates, named here and nowhere else but in `key`: what the layers above are made of.
+
+use aes::Aes256;
+use blake2::digest::consts::{U24, U32};
+use blake2::{Blake2b, Digest as _};
+use cbc::cipher::block_padding::Pkcs7;
+use cbc::cipher::{BlockModeDecrypt as _, BlockModeEncrypt as _, KeyIvInit as _};
+use chacha20poly1305::aead::{AeadInOut as _, KeyInit as _};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use poly1305::Poly1305;
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use salsa20::XSalsa20;
+use salsa20::cipher::StreamCipher as _;
+use salsa20::cipher::consts::U10;
+use subtle::ConstantTimeEq as _;
+use thiserror::Error;
+use zeroize::{Zeroize as _, Zeroizing};
+
+/// A ciphertext does not open: wrong key, or changed on the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("ciphertext does not open")]
+pub struct OpenError;
+
+/// A tag's size, of all authenticated ciphers here.
+pub const TAG_SIZE: usize = 16;
+
+/// BLAKE2b-256 (RFC 7693) of parts in a row, without key.
+pub fn blake2b_256<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
+    let mut hasher = Blake2b::<U32>::new();
+    parts.into_iter().for_each(|part| hasher.update(part));
+    hasher.finalize().into()
+}
+
+/// BLAKE2b-192 of parts in a row: the nonce of a sealed box.
+fn blake2b_192<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 24] {
+    let mut hasher = Blake2b::<U24>::new();
+    parts.into_iter().for_each(|part| hasher.update(part));
+    hasher.finalize().into()
+}
+
+/// HMAC-SHA256 (RFC 2104).
+pub fn hmac_sha256(key: &[u8], text: &[u8]) -> [u8; 32] {
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, key);
+    let mut output = [0; 32];
+    output.copy_from_slice(ring::hmac::sign(&key, text).as_ref());
+    output
+}
+
+/// AES-256-GCM (NIST SP 800-38D) in place; the tag is appended.
+pub fn aes_gcm_seal(key: &[u8; 32], nonce: [u8; 12], buffer: &mut Vec<u8>) {
+    let sealed = gcm_key(key).seal_in_place_append_tag(
+        Nonce::assume_unique_for_key(nonce),
+        Aad::empty(),
+        buffer,
+    );
+    // ring refuses only what is larger than 64 GiB.
+    assert!(sealed.is_ok(), "a buffer below the limit of GCM is sealed");
+}
+
+/// Opens AES-256-GCM in place and cuts the tag off.
+pub fn aes_gcm_open(
+    key: &[u8; 32],
+    nonce: [u8; 12],
+    buffer: &mut Vec<u8>,
+) -> Result<(), OpenError> {
+    let opened =
+        gcm_key(key).open_in_place(Nonce::assume_unique_for_key(nonce), Aad::empty(), buffer);
+    let size = opened.map_err(|_| OpenError)?.len();
+    buffer.truncate(size);
+    Ok(())
+}
+
+#[expect(
+    clippy::expect_used,
+    reason = "the key has the size that the cipher asks for"
+)]
+fn gcm_key(key: &[u8; 32]) -> LessSafeKey {
+    LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).expect("32 bytes are a key"))
+}
+
+/// XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha) in place; the tag is appended.
+pub fn xchacha20_poly1305_seal(key: &[u8; 32], nonce: &[u8; 24], buffer: &mut Vec<u8>) {
+    let cipher = XChaCha20Poly1305::new(key.into());
+    let sealed = cipher.encrypt_in_place(&XNonce::from(*nonce), b"", buffer);
+    assert!(
+        sealed.is_ok(),
+        "a buffer below the limit of ChaCha20 is sealed"
+    );
+}
+
+/// Opens XChaCha20-Poly1305 in place and cuts the tag off.
+pub fn xchacha20_poly1305_open(
+    key: &[u8; 32],
+    nonce: &[u8; 24],
+    buffer: &mut Vec<u8>,
+) -> Result<(), OpenError> {
+    let cipher = XChaCha20Poly1305::new(key.into());
+    cipher
+        .decrypt_in_place(&XNonce::from(*nonce), b"", buffer)
+        .map_err(|_| OpenError)
+}
+
+/// AES-256-CBC with PKCS#7 padding. It does not authenticate.
+pub fn aes_cbc_encrypt(key: &[u8; 32], iv: &[u8; 16], plaintext: &[u8]) -> Vec<u8> {
+    cbc::Encryptor::<Aes256>::new(key.into(), iv.into()).encrypt_padded_vec::<Pkcs7>(plaintext)
+}
+
+/// Decrypts AES-256-CBC and strips PKCS#7 padding.
+pub fn aes_cbc_decrypt(
+    key: &[u8; 32],
+    iv: &[u8; 16],
+    ciphertext: &[u8],
+) -> Result<Vec<u8>, OpenError> {
+    cbc::Decryptor::<Aes256>::new(key.into(), iv.into())
+        .decrypt_padded_vec::<Pkcs7>(ciphertext)
+        .map_err(|_| OpenError)
+}
+
+/// NaCl's `crypto_box_beforenm`: the key of a box from a Diffie-Hellman secret.
+pub fn box_key(shared_secret: &[u8; 32]) -> Zeroizing<[u8; 32]> {
+    Zeroizing::new(salsa20::hsalsa::<U10>(shared_secret.into(), &[0; 16].into()).into())
+}
+
+/// NaCl's `crypto_secretbox` (XSalsa20-Poly1305): tag first, then the ciphertext.
+pub fn secretbox_seal(key: &[u8; 32], nonce: &[u8; 24], plaintext: &[u8]) -> Vec<u8> {
+    let (mut cipher, mac_key) = secretbox_begin(key, nonce);
+    let mut output = vec![0; TAG_SIZE];
+    output.extend_from_slice(plaintext);
+    let (tag, body) = output.split_at_mut(TAG_SIZE);
+    cipher.apply_keystream(body);
+    tag.copy_from_slice(&poly1305(&mac_key, body));
+    output
+}
+
+/// Opens NaCl's `crypto_secretbox`.
+pub fn secretbox_open(
+    key: &[u8; 32],
+    nonce: &[u8; 24],
+    sealed: &[u8],
+) -> Result<Vec<u8>, OpenError> {
+    let (tag, body) = sealed.split_at_checked(TAG_SIZE).ok_or(OpenError)?;
+    let (mut cipher, mac_key) = secretbox_begin(key, nonce);
+    if !bool::from(poly1305(&mac_key, body).as_slice().ct_eq(tag)) {
+        return Err(OpenError);
+    }
+    let mut plaintext = body.to_vec();
+    cipher.apply_keystream(&mut plaintext);
+    Ok(plaintext)
+}
+
+/// The cipher past its first 32 bytes, and these: the one-time key of Poly1305.
+fn secretbox_begin(key: &[u8; 32], nonce: &[u8; 24]) -> (XSalsa20, Zeroizing<[u8; 32]>) {
+    let mut cipher = XSalsa20::new(key.into(), nonce.into());
+    let mut mac_key = Zeroizing::new([0; 32]);
+    cipher.apply_keystream(mac_key.as_mut_slice());
+    (cipher, mac_key)
+}
+
+fn poly1305(key: &[u8; 32], text: &[u8]) -> [u8; 16] {
+    Poly1305::new(key.into()).compute_unpadded(text).into()
+}
+
+/// The nonce of libsodium's `crypto_box_seal`.
+pub fn sealed_box_nonce(ephemeral: &[u8; 32], recipient: &[u8; 32]) -> [u8; 24] {
+    blake2b_192([ephemeral.as_slice(), recipient.as_slice()])
+}
+
+/// Overwrites a plaintext that is of no more use.
+pub fn wipe(buffer: &mut [u8]) {
+    buffer.zeroize();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes<const N: usize>(hex_text: &str) -> [u8; N] {
+        hex::decode(hex_text).unwrap().try_into().unwrap()
+    }
+
+    #[test]
+    fn nacl_secretbox_vector() {
+        // From NaCl's tests: secretbox.c and box.c ("Cryptography in NaCl", D. J. Bernstein).
+        let key = bytes("1b27556473e985d462cd51197a9a46c76009549eac6474f206c4ee0844f68389");
+        let nonce = bytes("69696ee955b62b73cd62bda875fc73d68219e0036b7a0b37");
+        let message = hex::decode(concat!(
+            "be075fc53c81f2d5cf141316ebeb0c7b5228c52a4c62cbd44b66849b64244ffc",
+            "e5ecbaaf33bd751a1ac728d45e6c61296cdc3c01233561f41db66cce314adb31",
+            "0e3be8250c46f06dceea3a7fa1348057e2f6556ad6b1318a024a838f21af1fde",
+            "048977eb48f59ffd4924ca1c60902e52f0a089bc76897040e082f93776384864",
+            "5e0705"
+        ))
+        .unwrap();
+        let sealed = secretbox_seal(&key, &nonce, &message);
+        assert_eq!(
+            hex::encode(&sealed[..48]),
+            concat!(
+                "f3ffc7703f9400e52a7dfb4b3d3305d9",
+                "8e993b9f48681273c29650ba32fc76ce48332ea7164d96a4476fb8c531a1186a"
+            )
+        );
+        assert_eq!(secretbox_open(&key, &nonce, &sealed), Ok(message));
+    }
+
+    #[test]
+    fn nacl_box_key_vector() {
+        // "Cryptography in NaCl", section 8: k1 and firstkey.
+        let shared = bytes("4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742");
+        let key = "1b27556473e985d462cd51197a9a46c76009549eac6474f206c4ee0844f68389";
+        assert_eq!(hex::encode(*box_key(&shared)), key);
+    }
+
+    #[test]
+    fn hmac_vector() {
+        // RFC 4231, test case 2.
+        let mac = hmac_sha256(b"Jefe", b"what do ya want for nothing?");
+        let expected = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
+        assert_eq!(hex::encode(mac), expected);
+    }
+
+    #[test]
+    fn blake2b_256_vector() {
+        // The hash of the empty string, as b2sum -l 256 prints it.
+        let expected = "0e5751c026e543b2e8ab2eb06099daa1d1e5df47778f7787faab45cdf12fe3a8";
+        assert_eq!(hex::encode(blake2b_256([])), expected);
+        assert_eq!(blake2b_256([&b"ab"[..], b"c"]), blake2b_256([&b"abc"[..]]));
+    }
+
+    #[test]
+    fn what_was_changed_does_not_open() {
+        let (key, nonce) = ([1; 32], [2; 24]);
+        let mut sealed = secretbox_seal(&key, &nonce, b"text");
+        for index in 0..sealed.len() {
+            sealed[index] ^= 1;
+            assert_eq!(secretbox_open(&key, &nonce, &sealed), Err(OpenError));
+            sealed[index] ^= 1;
+        }
+        assert_eq!(secretbox_open(&key, &nonce, &sealed[..15]), Err(OpenError));
+    }
+}

@@ -1,0 +1,228 @@
+//! The machine: one pinned executor a core, HTTPS and OMQ listeners, links to peers, the disk, the
+//! clock. It decides nothing: it carries bytes and time to relay, swarm and storage and back.
+
+mod certificate;
+pub mod clock;
+mod disk;
+mod https;
+mod link;
+mod links;
+mod omq;
+mod onions;
+mod random;
+mod requests;
+mod ring;
+mod store;
+mod tile;
+mod wait;
+
+use core::net::{Ipv4Addr, SocketAddr};
+use core::sync::atomic::{AtomicBool, Ordering};
+use std::fs;
+use std::io;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+
+use arc_swap::ArcSwap;
+use cepa_crypto::NodeKeys;
+use cepa_relay::{Counters, PeerTable};
+use cepa_swarm::View;
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+use thiserror::Error;
+
+use crate::tile::TileSeed;
+
+/// What control publishes and every shard reads: the view, and the data plane's table of it.
+pub struct NetworkView {
+    /// Nodes and swarms.
+    pub view: View,
+    /// The same nodes by key, for onions.
+    pub peers: PeerTable,
+}
+
+impl NetworkView {
+    /// From a view.
+    pub fn new(view: View) -> Self {
+        let peers = PeerTable::new(view.nodes().iter().map(|node| node.pubkey_ed25519));
+        Self { view, peers }
+    }
+}
+
+/// What a node needs to start.
+pub struct NodeSettings {
+    /// Its keys.
+    pub keys: NodeKeys,
+    /// Address to listen on.
+    pub bind_ip: Ipv4Addr,
+    /// HTTPS port.
+    pub https_port: u16,
+    /// OMQ port.
+    pub omq_port: u16,
+    /// Where certificate and message log stand. Made if it is not there.
+    pub data_dir: PathBuf,
+    /// The cores that shards are pinned to: one shard each.
+    pub shard_cpus: Vec<usize>,
+    /// Accept aes-cbc onion layers (unauthenticated; off by default).
+    pub allow_aes_cbc: bool,
+    /// Size of a segment file in bytes.
+    pub segment_size: u64,
+}
+
+/// Why a node does not start. Each says what to do.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The data directory can't be used.
+    #[error("cannot use the data directory {path}: {source}")]
+    DataDir {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A port can't be bound.
+    #[error("cannot listen on {address}: {source}; is another node running there?")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// An executor does not start (`io_uring` refused, too little locked memory, no such core).
+    #[error("cannot start the shard on core {cpu}: {reason}")]
+    Executor {
+        /// Which core.
+        cpu: usize,
+        /// Why.
+        reason: String,
+    },
+    /// The certificate can't be made or read.
+    #[error("cannot make the TLS certificate: {0}")]
+    Certificate(String),
+}
+
+/// A node whose shards run.
+pub struct RunningNode {
+    stop: Arc<AtomicBool>,
+    tiles: Vec<ExecutorJoinHandle<()>>,
+}
+
+impl RunningNode {
+    /// Asks every shard to stop: listeners close, what is running ends.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until every shard has stopped; the error names what went wrong.
+    pub fn join(self) -> Result<(), String> {
+        for tile in self.tiles {
+            tile.join().map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+}
+
+/// Starts a node. It listens when this returns; it answers 503 until its view has it in a swarm.
+pub fn start(
+    settings: NodeSettings,
+    view: Arc<ArcSwap<NetworkView>>,
+    counters: Arc<Counters>,
+) -> Result<RunningNode, StartError> {
+    assert!(
+        !settings.shard_cpus.is_empty(),
+        "a node has at least one shard"
+    );
+    let data_dir = settings.data_dir;
+    let in_data_dir = |source| StartError::DataDir {
+        path: data_dir.clone(),
+        source,
+    };
+    fs::create_dir_all(&data_dir).map_err(in_data_dir)?;
+    let https = SocketAddr::from((settings.bind_ip, settings.https_port));
+    let omq = SocketAddr::from((settings.bind_ip, settings.omq_port));
+    check_free(https)?;
+    check_free(omq)?;
+    let tls = certificate::server_config(&data_dir)?;
+    let tile_count = settings.shard_cpus.len();
+    let log_count = read_log_count(&data_dir, tile_count).map_err(in_data_dir)?;
+    let keys = Arc::new(settings.keys);
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut node = RunningNode {
+        stop: Arc::clone(&stop),
+        tiles: Vec::new(),
+    };
+    let (report, reports) = sync_channel(tile_count);
+    for (index, rings) in ring::make_rings(tile_count).into_iter().enumerate() {
+        let seed = TileSeed {
+            index,
+            tile_count,
+            log_count,
+            keys: Arc::clone(&keys),
+            https,
+            omq,
+            tls: Arc::clone(&tls),
+            data_dir: data_dir.clone(),
+            segment_size: settings.segment_size,
+            allow_aes_cbc: settings.allow_aes_cbc,
+            network: Arc::clone(&view),
+            counters: Arc::clone(&counters),
+            rings,
+            stop: Arc::clone(&stop),
+        };
+        let cpu = settings.shard_cpus[index];
+        let report = report.clone();
+        let tile = LocalExecutorBuilder::new(Placement::Fixed(cpu))
+            .name(&format!("shard-{index}"))
+            .spawn(move || tile::run(seed, report))
+            .map_err(|error| StartError::Executor {
+                cpu,
+                reason: error.to_string(),
+            })?;
+        node.tiles.push(tile);
+    }
+    drop(report);
+    for started in reports.iter().take(tile_count) {
+        if let Err(error) = started {
+            node.stop();
+            return Err(error);
+        }
+    }
+    Ok(node)
+}
+
+/// Shards share their ports among themselves (`SO_REUSEPORT`), and would as well with another node:
+/// so one plain bind tells first whether anybody is there.
+fn check_free(address: SocketAddr) -> Result<(), StartError> {
+    TcpListener::bind(address)
+        .map(drop)
+        .map_err(|source| StartError::Listen { address, source })
+}
+
+/// How many logs the mailboxes of this data directory are spread over: as many as there were shards
+/// when it was made, and so for ever, however many shards there are now.
+fn read_log_count(data_dir: &Path, tile_count: usize) -> io::Result<usize> {
+    let path = data_dir.join("log_count");
+    match fs::read_to_string(&path) {
+        Ok(text) => text
+            .trim()
+            .parse()
+            .ok()
+            .filter(|count| *count > 0)
+            .ok_or_else(|| {
+                io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "log_count does not hold a number",
+                )
+            }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let unfinished = data_dir.join("log_count.new");
+            fs::write(&unfinished, format!("{tile_count}\n"))?;
+            fs::File::open(&unfinished)?.sync_all()?;
+            fs::rename(&unfinished, &path)?;
+            fs::File::open(data_dir)?.sync_all()?;
+            Ok(tile_count)
+        }
+        Err(error) => Err(error),
+    }
+}

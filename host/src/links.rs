@@ -1,0 +1,136 @@
+//! The links of one executor, by the peer's key: a held one is used, else one is opened.
+
+use core::cell::{Cell, RefCell};
+use core::net::SocketAddrV4;
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use cepa_crypto::curve::Connection;
+use cepa_relay::counters::count;
+use cepa_wire::{ServiceNode, X25519PublicKey};
+use glommio::net::TcpStream;
+use glommio::spawn_local;
+
+use crate::link::{self, Link, Side};
+use crate::random;
+use crate::tile::Tile;
+use crate::wait::within;
+
+/// How long a peer has to accept a connection: as long as a member has to answer.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Accepted links of one executor: a few thousand nodes and the clients of a busy hour.
+const ACCEPTED_COUNT_MAX: usize = 8192;
+
+/// The table of links.
+#[derive(Default)]
+pub(crate) struct Links {
+    by_peer: RefCell<BTreeMap<X25519PublicKey, Rc<Link>>>,
+    accepted_count: Cell<usize>,
+}
+
+impl Links {
+    /// A link whose peer is proven may be used for requests to it.
+    pub(crate) fn offer(&self, peer: X25519PublicKey, link: &Rc<Link>) {
+        self.by_peer
+            .borrow_mut()
+            .entry(peer)
+            .or_insert_with(|| Rc::clone(link));
+    }
+
+    /// A link ended.
+    pub(crate) fn forget(&self, link: &Rc<Link>) {
+        self.by_peer
+            .borrow_mut()
+            .retain(|_, held| !Rc::ptr_eq(held, link));
+    }
+
+    /// Ends all.
+    pub(crate) fn close_all(&self) {
+        for link in self.by_peer.borrow().values() {
+            link.close();
+        }
+    }
+
+    fn held(&self, peer: &X25519PublicKey) -> Option<Rc<Link>> {
+        self.by_peer
+            .borrow()
+            .get(peer)
+            .filter(|link| !link.is_closed())
+            .map(Rc::clone)
+    }
+}
+
+/// Asks a peer and waits for its reply at most `timeout`. What is learnt of its health is noted.
+pub(crate) async fn request(
+    tile: &Rc<Tile>,
+    node: &ServiceNode,
+    command: &'static str,
+    parts: Vec<Bytes>,
+    timeout: Duration,
+) -> Option<Vec<Bytes>> {
+    let link = tile
+        .links
+        .held(&node.pubkey_x25519)
+        .unwrap_or_else(|| dial(tile, node));
+    let reply = within(timeout, link.request(command, parts))
+        .await
+        .flatten();
+    let mut health = tile.health.borrow_mut();
+    match &reply {
+        Some(_) => health.handle_alive(&node.pubkey_ed25519),
+        None => health.handle_failure(node.pubkey_ed25519, crate::clock::now()),
+    }
+    reply
+}
+
+/// Begins a link to a peer; requests may be made at once and wait for the handshake.
+fn dial(tile: &Rc<Tile>, node: &ServiceNode) -> Rc<Link> {
+    count(&tile.counters.omq_dialled);
+    // Service nodes announce themselves with `L` and their key, so that a peer can ask back.
+    let mut identity = vec![b'L'];
+    identity.extend_from_slice(tile.keys.x25519_public().as_bytes());
+    let connection = Connection::client(
+        tile.keys.x25519(),
+        node.pubkey_x25519,
+        &identity,
+        random::bytes(),
+    );
+    let link = Link::new(connection);
+    tile.links
+        .by_peer
+        .borrow_mut()
+        .insert(node.pubkey_x25519, Rc::clone(&link));
+    let address = SocketAddrV4::new(node.ip, node.omq_port);
+    let (tile, dialled) = (Rc::clone(tile), Rc::clone(&link));
+    spawn_local(async move {
+        match within(DIAL_TIMEOUT, TcpStream::connect(address)).await {
+            Some(Ok(stream)) => link::run(tile, dialled, stream, Side::Dialled).await,
+            _ => {
+                count(&tile.counters.omq_failed);
+                dialled.close();
+                tile.links.forget(&dialled);
+            }
+        }
+    })
+    .detach();
+    link
+}
+
+/// Serves a connection that a peer or a client opened.
+pub(crate) fn accept(tile: &Rc<Tile>, stream: TcpStream) {
+    if tile.links.accepted_count.get() >= ACCEPTED_COUNT_MAX {
+        count(&tile.counters.omq_refused);
+        return;
+    }
+    count(&tile.counters.omq_accepted);
+    tile.links.accepted_count.update(|count| count + 1);
+    let link = Link::new(Connection::server(tile.keys.x25519(), random::bytes()));
+    let tile = Rc::clone(tile);
+    spawn_local(async move {
+        link::run(Rc::clone(&tile), link, stream, Side::Accepted).await;
+        tile.links.accepted_count.update(|count| count - 1);
+    })
+    .detach();
+}

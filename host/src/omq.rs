@@ -1,0 +1,206 @@
+//! Commands that arrive over OMQ (`../shared/protocol/session-node.md`, 5.1 and 5.2).
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use cepa_relay::counters::count;
+use cepa_swarm::Origin;
+use cepa_wire::answer::{Answer, Body};
+use cepa_wire::omq;
+use cepa_wire::request::{ClientRequest, Encoding};
+use cepa_wire::transfer;
+use glommio::spawn_local;
+
+use crate::link::Link;
+use crate::tile::Tile;
+use crate::{onions, requests};
+
+/// Requests of one peer that may be under way: beyond, it is told to come back.
+const SERVING_COUNT_MAX: usize = 1024;
+
+/// What a command name means.
+enum Command<'a> {
+    Ping,
+    Data,
+    OnionRequest,
+    StorageCc,
+    /// `storage.<method>`
+    Client(&'a str),
+}
+
+impl<'a> Command<'a> {
+    fn parse(name: &'a str) -> Option<Self> {
+        match name {
+            "sn.ping" => Some(Self::Ping),
+            "sn.data" => Some(Self::Data),
+            "sn.onion_request" => Some(Self::OnionRequest),
+            "sn.storage_cc" => Some(Self::StorageCc),
+            _ => name
+                .strip_prefix("storage.")
+                .filter(|method| ClientRequest::is_method(method))
+                .map(Self::Client),
+        }
+    }
+
+    const fn is_for_nodes(&self) -> bool {
+        !matches!(self, Self::Client(_))
+    }
+}
+
+/// Takes a command: refuses it at once, or serves it in a task of its own.
+pub(crate) fn handle_command(tile: &Rc<Tile>, link: &Rc<Link>, name: &str, mut parts: Vec<Bytes>) {
+    let Some(command) = Command::parse(name) else {
+        return refuse(
+            tile,
+            link,
+            vec![
+                word("UNKNOWNCOMMAND"),
+                Bytes::copy_from_slice(name.as_bytes()),
+            ],
+        );
+    };
+    let tag = if parts.is_empty() {
+        None
+    } else {
+        Some(parts.remove(0))
+    };
+    if command.is_for_nodes() && !tile.is_peer(link) {
+        let mut words = vec![word("FORBIDDEN_SN")];
+        words.extend(tag.into_iter().flat_map(|tag| [word("REPLY"), tag]));
+        return refuse(tile, link, words);
+    }
+    let Some(tag) = tag else {
+        return refuse(
+            tile,
+            link,
+            vec![
+                word("NO_REPLY_TAG"),
+                Bytes::copy_from_slice(name.as_bytes()),
+            ],
+        );
+    };
+    if link.serving.get() >= SERVING_COUNT_MAX {
+        count(&tile.counters.refused_busy);
+        let busy = [
+            Bytes::from_static(b"503"),
+            word("Server busy, try again later"),
+        ];
+        return refuse(tile, link, omq::reply(tag, busy));
+    }
+    match command {
+        Command::Ping => reply(tile, link, tag, vec![word("pong")]),
+        Command::Data => serve(tile, link, tag, |tile| take_transfer(tile, parts)),
+        Command::OnionRequest => serve(tile, link, tag, |tile| relay_onion(tile, parts)),
+        Command::StorageCc => serve(tile, link, tag, |tile| serve_forwarded(tile, parts)),
+        Command::Client(method) => {
+            let method = method.to_owned();
+            serve(tile, link, tag, move |tile| {
+                serve_client(tile, method, parts)
+            });
+        }
+    }
+}
+
+fn word(text: &'static str) -> Bytes {
+    Bytes::from_static(text.as_bytes())
+}
+
+fn refuse(tile: &Tile, link: &Link, parts: Vec<Bytes>) {
+    if !link.send(parts) {
+        count(&tile.counters.omq_dropped);
+    }
+}
+
+fn reply(tile: &Tile, link: &Link, tag: Bytes, parts: Vec<Bytes>) {
+    refuse(tile, link, omq::reply(tag, parts));
+}
+
+/// Runs a request beside the link and sends what it gives; `None` is no reply at all.
+fn serve<F>(tile: &Rc<Tile>, link: &Rc<Link>, tag: Bytes, begin: impl FnOnce(Rc<Tile>) -> F)
+where
+    F: Future<Output = Option<Vec<Bytes>>> + 'static,
+{
+    let answering = begin(Rc::clone(tile));
+    let (tile, link) = (Rc::clone(tile), Rc::clone(link));
+    link.serving.update(|count| count + 1);
+    spawn_local(async move {
+        if let Some(parts) = answering.await {
+            reply(&tile, &link, tag, parts);
+        }
+        link.serving.update(|count| count - 1);
+    })
+    .detach();
+}
+
+/// `sn.onion_request [dict]` -> `[code][body]`
+async fn relay_onion(tile: Rc<Tile>, parts: Vec<Bytes>) -> Option<Vec<Bytes>> {
+    let (status, body) = match parts.as_slice() {
+        [part] => onions::relay(&tile, part).await,
+        _ => {
+            count(&tile.counters.onion_malformed);
+            let got = parts.len();
+            let text = format!("Invalid internal onion request: expected 1 part, got {got}");
+            (400, Bytes::from(text))
+        }
+    };
+    Some(vec![Bytes::from(status.to_string()), body])
+}
+
+/// `sn.storage_cc [method][params]` -> `[dict]`, or `[code][text]`; without parameters no reply.
+async fn serve_forwarded(tile: Rc<Tile>, parts: Vec<Bytes>) -> Option<Vec<Bytes>> {
+    let [method, params] = parts.as_slice() else {
+        count(&tile.counters.request_refused);
+        return None;
+    };
+    let method = core::str::from_utf8(method).ok()?;
+    let answer = match ClientRequest::parse_forwarded(method, params) {
+        Ok(request) => requests::serve(&tile, request, Origin::Member).await,
+        Err(error) => requests::refuse(&tile, error),
+    };
+    Some(answer_parts(answer, Encoding::Bt))
+}
+
+/// `storage.<method> [params]` -> `[body]`, or `[code][body]`
+async fn serve_client(tile: Rc<Tile>, method: String, parts: Vec<Bytes>) -> Option<Vec<Bytes>> {
+    let params = match parts.as_slice() {
+        [] => &[][..],
+        [params] => params,
+        _ => {
+            count(&tile.counters.request_refused);
+            let got = parts.len();
+            let text = format!("Invalid request: expected 1 message parts, received {got}");
+            return Some(answer_parts(Answer::text(400, text), Encoding::Json));
+        }
+    };
+    let (answer, encoding) = match ClientRequest::parse_params(&method, params) {
+        Ok((request, encoding)) => (requests::serve_client(&tile, request).await, encoding),
+        Err(error) => (requests::refuse(&tile, error), Encoding::Json),
+    };
+    Some(answer_parts(answer, encoding))
+}
+
+fn answer_parts(answer: Answer, encoding: Encoding) -> Vec<Bytes> {
+    let body = match (answer.body, encoding) {
+        (Body::Text(text), _) => Bytes::from(text.into_owned()),
+        (Body::Tree(tree), Encoding::Json) => Bytes::from(tree.to_json()),
+        (Body::Tree(tree), Encoding::Bt) => Bytes::from(tree.to_bt()),
+    };
+    if answer.status == 200 {
+        vec![body]
+    } else {
+        vec![answer.status.to_string().into(), body]
+    }
+}
+
+/// `sn.data [blob]` -> `[]` once its messages are durable; what is unreadable gets no reply.
+async fn take_transfer(tile: Rc<Tile>, parts: Vec<Bytes>) -> Option<Vec<Bytes>> {
+    let [blob] = parts.as_slice() else {
+        return None;
+    };
+    let Ok(messages) = transfer::parse(blob) else {
+        count(&tile.counters.request_refused);
+        return None;
+    };
+    requests::take_transfer(&tile, messages).await;
+    Some(Vec::new())
+}

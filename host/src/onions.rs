@@ -1,0 +1,116 @@
+//! Carries out what relay decides about onions.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use cepa_relay::PeerIndex;
+use cepa_relay::counters::count;
+use cepa_relay::onion::{self, Hop, Refusal, ReturnLayer, Step, read_peer_answer};
+use cepa_swarm::limits::ONION_TIMEOUT;
+use cepa_wire::Ed25519PublicKey;
+use cepa_wire::answer::{Answer, Body};
+use cepa_wire::request::ClientRequest;
+
+use crate::tile::Tile;
+use crate::{NetworkView, links, random, requests};
+
+/// An onion's answer on its way back: status and body.
+type Returned = (u16, Bytes);
+
+/// An onion from a client: we are the guard.
+pub(crate) async fn enter(tile: &Rc<Tile>, body: &[u8]) -> Returned {
+    step(tile, body, onion::handle_entry).await
+}
+
+/// An onion from a peer.
+pub(crate) async fn relay(tile: &Rc<Tile>, part: &[u8]) -> Returned {
+    step(tile, part, onion::handle_relayed).await
+}
+
+async fn step(tile: &Rc<Tile>, input: &[u8], peel: fn(Hop<'_>, &[u8]) -> Step) -> Returned {
+    let network = tile.network.load_full();
+    let Some(_running) = tile.begin_request() else {
+        count(&tile.counters.refused_busy);
+        return (503, Bytes::from_static(b"Server busy, try again later"));
+    };
+    if network.view.unready_reason().is_some() {
+        return refuse(tile, &Refusal::NotReady(tile.keys.ed25519_public()));
+    }
+    let hop = Hop {
+        keys: &tile.keys,
+        peers: &network.peers,
+        allow_aes_cbc: tile.allow_aes_cbc,
+    };
+    match peel(hop, input) {
+        Step::Forward {
+            peer,
+            destination,
+            message,
+        } => forward(tile, &network, peer, destination, message).await,
+        Step::Deliver {
+            payload,
+            return_layer,
+        } => deliver(tile, &payload, &return_layer).await,
+        Step::RefuseSealed {
+            refusal,
+            return_layer,
+        } => {
+            count(refusal.counter(&tile.counters));
+            seal(&return_layer, refusal.answer())
+        }
+        Step::Refuse(refusal) => refuse(tile, &refusal),
+    }
+}
+
+async fn forward(
+    tile: &Rc<Tile>,
+    network: &NetworkView,
+    peer: PeerIndex,
+    destination: Ed25519PublicKey,
+    message: Vec<u8>,
+) -> Returned {
+    let node = usize::try_from(peer.0)
+        .ok()
+        .and_then(|index| network.view.nodes().get(index));
+    let Some(node) = node else {
+        return refuse(tile, &Refusal::NextUnknown(destination));
+    };
+    if tile.health.borrow().is_down(&destination) {
+        return refuse(tile, &Refusal::NextUnreachable(destination));
+    }
+    let parts = vec![Bytes::from(message)];
+    let reply = links::request(tile, node, "sn.onion_request", parts, ONION_TIMEOUT).await;
+    let Some(parts) = reply else {
+        return refuse(tile, &Refusal::NextTimeout);
+    };
+    match read_peer_answer(&parts) {
+        Ok(returned) => {
+            count(&tile.counters.onion_forwarded);
+            returned
+        }
+        Err(refusal) => refuse(tile, &refusal),
+    }
+}
+
+async fn deliver(tile: &Rc<Tile>, payload: &[u8], return_layer: &ReturnLayer) -> Returned {
+    count(&tile.counters.onion_delivered);
+    let answer = match ClientRequest::parse_json(payload) {
+        Ok(request) => requests::serve_client(tile, request).await,
+        Err(error) => requests::refuse(tile, error),
+    };
+    seal(return_layer, answer)
+}
+
+/// Whatever the answer is, the relays on its way see 200: only the client reads the status inside.
+fn seal(return_layer: &ReturnLayer, answer: Answer) -> Returned {
+    (200, Bytes::from(return_layer.seal(answer, random::bytes())))
+}
+
+fn refuse(tile: &Tile, refusal: &Refusal) -> Returned {
+    count(refusal.counter(&tile.counters));
+    let answer = refusal.answer();
+    match answer.body {
+        Body::Text(text) => (answer.status, Bytes::from(text.into_owned())),
+        Body::Tree(tree) => (answer.status, Bytes::from(tree.to_json())),
+    }
+}

@@ -1,0 +1,12 @@
+//! The one place that draws randomness.
+
+/// Random bytes from the system.
+///
+/// # Panics
+/// When the system has none to give: nothing here may go on without.
+#[expect(clippy::expect_used, reason = "a node without randomness must not run")]
+pub(crate) fn bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the system gives randomness");
+    bytes
+}

@@ -1,0 +1,144 @@
+//! Drives exchanges: what swarm asks for is carried out at the logs and at the members.
+
+use core::sync::atomic::Ordering::Relaxed;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cepa_relay::counters::count;
+use cepa_storage::Ticket;
+use cepa_swarm::exchange::{Action, Event, Exchange, Local, Origin};
+use cepa_swarm::limits::MEMBER_TIMEOUT;
+use cepa_swarm::transfer;
+use cepa_wire::answer::Answer;
+use cepa_wire::request::{ClientRequest, RequestError};
+use cepa_wire::transfer::Transferred;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+
+use crate::tile::Tile;
+use crate::{NetworkView, clock, links};
+
+/// Messages of a transfer that are stored at once: enough to fill a group commit.
+const TRANSFER_BATCH: usize = 256;
+
+/// Serves a client's request, if this node is ready for clients.
+pub(crate) async fn serve_client(tile: &Rc<Tile>, request: ClientRequest) -> Answer {
+    match tile.unready_answer() {
+        Some(unready) => unready,
+        None => serve(tile, request, Origin::Client).await,
+    }
+}
+
+/// Serves a request.
+pub(crate) async fn serve(tile: &Rc<Tile>, request: ClientRequest, origin: Origin) -> Answer {
+    let Some(_running) = tile.begin_request() else {
+        count(&tile.counters.refused_busy);
+        return Answer::text(503, "Server busy, try again later");
+    };
+    let network = tile.network.load_full();
+    let answer = run(tile, &network, request, origin).await;
+    count_answer(tile, &answer);
+    answer
+}
+
+/// The answer to a request that can't be read.
+pub(crate) fn refuse(tile: &Tile, error: RequestError) -> Answer {
+    let answer = Answer::text(error.status, error.text);
+    count_answer(tile, &answer);
+    answer
+}
+
+async fn run(
+    tile: &Rc<Tile>,
+    network: &Arc<NetworkView>,
+    request: ClientRequest,
+    origin: Origin,
+) -> Answer {
+    let mut exchange = tile.with_local(network, |local| Exchange::new(request, origin, local));
+    let mut running = FuturesUnordered::new();
+    loop {
+        while let Some(action) = exchange.poll_action() {
+            running.push(carry_out(tile, network, action));
+        }
+        if let Some(answer) = exchange.poll_answer() {
+            tile.counters
+                .member_down
+                .fetch_add(exchange.down_count(), Relaxed);
+            return answer;
+        }
+        let Some((ticket, event)) = running.next().await else {
+            // An exchange that waits for nothing and answers nothing: our own fault.
+            debug_assert!(false, "an exchange stalled");
+            return Answer::text(500, "request failed");
+        };
+        tile.with_local(network, |local| exchange.handle_event(ticket, event, local));
+    }
+}
+
+async fn carry_out(tile: &Rc<Tile>, network: &NetworkView, action: Action) -> (Ticket, Event) {
+    match action {
+        Action::Command { ticket, command } => {
+            (ticket, Event::Outcome(tile.stores.execute(command).await))
+        }
+        Action::Forward {
+            ticket,
+            member,
+            method,
+            params,
+        } => {
+            let Some(node) = network.view.nodes().get(member) else {
+                return (ticket, Event::NoReply);
+            };
+            count(&tile.counters.member_forwarded);
+            let parts = vec![Bytes::from_static(method.as_bytes()), params];
+            let reply = links::request(tile, node, "sn.storage_cc", parts, MEMBER_TIMEOUT).await;
+            let counter = match &reply {
+                Some(_) => &tile.counters.member_answered,
+                None => &tile.counters.member_timeout,
+            };
+            count(counter);
+            (ticket, reply.map_or(Event::NoReply, Event::Reply))
+        }
+    }
+}
+
+/// Stores what a member hands over, as far as it is ours and is what it says.
+pub(crate) async fn take_transfer(tile: &Rc<Tile>, messages: Vec<Transferred>) {
+    let network = tile.network.load_full();
+    let now = clock::now();
+    let mut running = FuturesUnordered::new();
+    for message in messages {
+        match transfer::accept(&network.view, message, now) {
+            Some(command) => running.push(tile.stores.execute(command)),
+            None => count(&tile.counters.transfer_refused),
+        }
+        if running.len() >= TRANSFER_BATCH {
+            running.next().await;
+        }
+    }
+    while running.next().await.is_some() {}
+}
+
+fn count_answer(tile: &Tile, answer: &Answer) {
+    let counters = &tile.counters;
+    count(match answer.status {
+        421 => &counters.request_wrong_swarm,
+        200..300 => &counters.request_ok,
+        400..500 => &counters.request_refused,
+        _ => &counters.request_failed,
+    });
+}
+
+impl Tile {
+    /// Lets a step of swarm see what this node knows now.
+    fn with_local<T>(&self, network: &NetworkView, step: impl FnOnce(Local<'_>) -> T) -> T {
+        let health = self.health.borrow();
+        step(Local {
+            view: &network.view,
+            health: &health,
+            keys: &self.keys,
+            now: clock::now(),
+        })
+    }
+}

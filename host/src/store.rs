@@ -1,0 +1,188 @@
+//! The logs of the node and the way to them: each mailbox has one log, each log one executor.
+
+use core::cell::{Cell, RefCell};
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use cepa_relay::Counters;
+use cepa_relay::counters::count;
+use cepa_storage::{Command, Outcome, Settings, Shard, Statistics, StoreFault, Ticket};
+use cepa_wire::Mailbox;
+use futures_channel::oneshot;
+use std::sync::Arc;
+
+use crate::clock;
+use crate::disk::SegmentFiles;
+use crate::ring::Rings;
+use crate::wait::{Notify, within};
+
+/// The longest a log waits before it looks at the clock: expiry is at most so late.
+const TICK: Duration = Duration::from_millis(500);
+
+/// A log of this executor.
+pub(crate) struct LocalLog {
+    shard: RefCell<Shard<SegmentFiles>>,
+    waiting: RefCell<BTreeMap<Ticket, oneshot::Sender<Outcome>>>,
+    next_ticket: Cell<u64>,
+    wake: Rc<Notify>,
+}
+
+impl LocalLog {
+    /// The log in `dir`, which must be there. [`Self::run`] drives it.
+    pub(crate) fn new(dir: PathBuf, settings: Settings) -> Rc<Self> {
+        let wake = Rc::new(Notify::default());
+        let disk = SegmentFiles::new(dir, Rc::clone(&wake));
+        Rc::new(Self {
+            shard: RefCell::new(Shard::new(disk, settings)),
+            waiting: RefCell::default(),
+            next_ticket: Cell::new(0),
+            wake,
+        })
+    }
+
+    /// Carries out a command.
+    pub(crate) async fn execute(&self, command: Command) -> Outcome {
+        let ticket = Ticket(self.next_ticket.get());
+        self.next_ticket.set(ticket.0 + 1);
+        let (sender, receiver) = oneshot::channel();
+        self.waiting.borrow_mut().insert(ticket, sender);
+        self.shard
+            .borrow_mut()
+            .handle_command(ticket, command, clock::now());
+        self.wake.notify();
+        receiver
+            .await
+            .unwrap_or(Outcome::Failed(StoreFault::DiskFailed))
+    }
+
+    /// Drives the log for as long as the executor lives.
+    pub(crate) async fn run(self: Rc<Self>) {
+        self.wake.notify();
+        loop {
+            let now = clock::now();
+            let deadline = self.shard.borrow().poll_deadline();
+            let pause = deadline.map_or(TICK, |at| at.saturating_since(now).min(TICK));
+            within(pause.max(Duration::from_millis(1)), self.wake.wait()).await;
+            self.shard.borrow_mut().handle_disk(clock::now());
+            self.deliver_outcomes();
+        }
+    }
+
+    fn deliver_outcomes(&self) {
+        loop {
+            let outcome = self.shard.borrow_mut().poll_outcome();
+            let Some((ticket, outcome)) = outcome else {
+                return;
+            };
+            if let Some(sender) = self.waiting.borrow_mut().remove(&ticket) {
+                // Whoever asked may have gone: a client that hung up.
+                drop(sender.send(outcome));
+            }
+        }
+    }
+
+    /// Whether recovery is done.
+    pub(crate) fn is_recovered(&self) -> bool {
+        self.shard.borrow().is_recovered()
+    }
+
+    /// Whether commands are under way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.waiting.borrow().is_empty()
+    }
+
+    /// Counts and sizes.
+    pub(crate) fn statistics(&self) -> Statistics {
+        self.shard.borrow().statistics()
+    }
+}
+
+/// All logs as one executor sees them.
+pub(crate) struct Stores {
+    /// The logs of this executor, by their number among all logs.
+    local: BTreeMap<usize, Rc<LocalLog>>,
+    log_count: usize,
+    tile_count: usize,
+    rings: Rc<Rings>,
+    counters: Arc<Counters>,
+}
+
+impl Stores {
+    pub(crate) const fn new(
+        local: BTreeMap<usize, Rc<LocalLog>>,
+        log_count: usize,
+        tile_count: usize,
+        rings: Rc<Rings>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self {
+            local,
+            log_count,
+            tile_count,
+            rings,
+            counters,
+        }
+    }
+
+    /// Carries out a command at the log of its mailbox, here or at another executor.
+    pub(crate) async fn execute(&self, command: Command) -> Outcome {
+        let log = log_of(command.mailbox(), self.log_count);
+        let outcome = match self.local.get(&log) {
+            Some(local) => local.execute(command).await,
+            None => {
+                self.rings
+                    .execute(tile_of(log, self.tile_count), log, command)
+                    .await
+            }
+        };
+        self.count(&outcome);
+        outcome
+    }
+
+    /// Carries out a command that another executor sent here.
+    pub(crate) async fn execute_for_other(&self, log: usize, command: Command) -> Outcome {
+        match self.local.get(&log) {
+            Some(local) => local.execute(command).await,
+            None => Outcome::Failed(StoreFault::DiskFailed),
+        }
+    }
+
+    pub(crate) fn local(&self) -> impl Iterator<Item = &Rc<LocalLog>> {
+        self.local.values()
+    }
+
+    fn count(&self, outcome: &Outcome) {
+        use core::sync::atomic::Ordering::Relaxed;
+        let add = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        match outcome {
+            Outcome::Stored { already: false, .. } => count(&self.counters.message_stored),
+            Outcome::Stored { already: true, .. } => count(&self.counters.message_duplicate),
+            Outcome::Retrieved { messages, .. } => {
+                self.counters
+                    .message_retrieved
+                    .fetch_add(add(messages.len()), Relaxed);
+            }
+            Outcome::Deleted(hashes) => {
+                self.counters
+                    .message_deleted
+                    .fetch_add(add(hashes.len()), Relaxed);
+            }
+            Outcome::Failed(_) => count(&self.counters.store_failed),
+        }
+    }
+}
+
+/// The log of a mailbox. Keys of accounts are spread evenly; whoever makes keys that are not only
+/// crowds a log that holds other mailboxes as well, and gains nothing.
+fn log_of(mailbox: &Mailbox, log_count: usize) -> usize {
+    let [a, b, c, d, ..] = mailbox.key;
+    let spread = u64::from(u32::from_le_bytes([a, b, c, d]));
+    usize::try_from(spread).unwrap_or(0) % log_count
+}
+
+/// The executor that a log lives at.
+pub(crate) const fn tile_of(log: usize, tile_count: usize) -> usize {
+    log % tile_count
+}

@@ -1,0 +1,330 @@
+//! The shard tile: one pinned executor with its listeners, links and logs.
+
+use core::cell::{Cell, RefCell};
+use core::net::SocketAddr;
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+
+use arc_swap::ArcSwap;
+use cepa_crypto::NodeKeys;
+use cepa_relay::Counters;
+use cepa_relay::counters::count;
+use cepa_storage::Settings;
+use cepa_swarm::Health;
+use cepa_wire::answer::Answer;
+use futures_rustls::TlsAcceptor;
+use glommio::channels::shared_channel::SharedReceiver;
+use glommio::net::TcpListener;
+use glommio::timer::sleep;
+use glommio::{GlommioError, Task, spawn_local};
+use rustls::ServerConfig;
+
+use crate::link::Link;
+use crate::links::{self, Links};
+use crate::ring::{Crossing, RingEnds, Rings};
+use crate::store::{LocalLog, Stores, tile_of};
+use crate::{NetworkView, StartError, clock, https};
+
+/// Requests of one executor that may run: at some 50 KiB each they stay within 200 MiB.
+const RUNNING_COUNT_MAX: usize = 4096;
+/// Bytes of HTTPS bodies that one executor holds at a time.
+const BODY_BYTES_MAX: usize = 256 << 20;
+/// How often the tile looks whether it is to stop, and whom to probe.
+const TICK: Duration = Duration::from_millis(100);
+/// A probe is a ping: a peer that is up answers within this.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// What runs when the node stops has so long to end.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// The pause after a failed accept: out of file descriptors, most likely.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a tile is made from; crosses from the starting thread to the tile's.
+pub(crate) struct TileSeed {
+    pub(crate) index: usize,
+    pub(crate) tile_count: usize,
+    pub(crate) log_count: usize,
+    pub(crate) keys: Arc<NodeKeys>,
+    pub(crate) https: SocketAddr,
+    pub(crate) omq: SocketAddr,
+    pub(crate) tls: Arc<ServerConfig>,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) segment_size: u64,
+    pub(crate) allow_aes_cbc: bool,
+    pub(crate) network: Arc<ArcSwap<NetworkView>>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) rings: RingEnds,
+    pub(crate) stop: Arc<AtomicBool>,
+}
+
+/// What the tasks of one executor share.
+pub(crate) struct Tile {
+    pub(crate) keys: Arc<NodeKeys>,
+    pub(crate) network: Arc<ArcSwap<NetworkView>>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) health: RefCell<Health>,
+    pub(crate) links: Links,
+    pub(crate) stores: Stores,
+    pub(crate) allow_aes_cbc: bool,
+    pub(crate) https_count: Cell<usize>,
+    running_count: Cell<usize>,
+    body_bytes: Cell<usize>,
+    rings: Rc<Rings>,
+}
+
+/// Something counted for as long as it lives.
+pub(crate) struct Held<'a> {
+    cell: &'a Cell<usize>,
+    amount: usize,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.cell.update(|held| held - self.amount);
+    }
+}
+
+fn hold(cell: &Cell<usize>, amount: usize, limit: usize) -> Option<Held<'_>> {
+    let held = cell
+        .get()
+        .checked_add(amount)
+        .filter(|held| *held <= limit)?;
+    cell.set(held);
+    Some(Held { cell, amount })
+}
+
+impl Tile {
+    /// Counts a request as running; `None` when too many are.
+    pub(crate) fn begin_request(&self) -> Option<Held<'_>> {
+        hold(&self.running_count, 1, RUNNING_COUNT_MAX)
+    }
+
+    /// Sets memory for a body aside; `None` when there is not enough.
+    pub(crate) fn reserve_body(&self, size: usize) -> Option<Held<'_>> {
+        hold(&self.body_bytes, size, BODY_BYTES_MAX)
+    }
+
+    /// The 503 of a node that may not serve clients yet.
+    pub(crate) fn unready_answer(&self) -> Option<Answer> {
+        let reason = self.network.load().view.unready_reason()?;
+        count(&self.counters.refused_not_ready);
+        Some(Answer::text(
+            503,
+            format!("Service node is not ready: {reason}\n"),
+        ))
+    }
+
+    /// Whether the far end of a link is a service node of the view.
+    pub(crate) fn is_peer(&self, link: &Link) -> bool {
+        link.peer_key()
+            .is_some_and(|key| self.network.load().view.find_x25519(&key).is_some())
+    }
+
+    /// A link's handshake is done: a peer's link is kept for our own requests, and shows it is up.
+    pub(crate) fn handle_link_ready(&self, link: &Rc<Link>) {
+        let Some(key) = link.peer_key() else { return };
+        let network = self.network.load();
+        let node = network
+            .view
+            .find_x25519(&key)
+            .and_then(|index| network.view.nodes().get(index));
+        if let Some(node) = node {
+            self.links.offer(key, link);
+            self.health.borrow_mut().handle_alive(&node.pubkey_ed25519);
+        }
+    }
+}
+
+/// Runs a tile until it is to stop. `report` hears once whether it started.
+pub(crate) async fn run(seed: TileSeed, report: SyncSender<Result<(), StartError>>) {
+    let stop = Arc::clone(&seed.stop);
+    let started = start(seed).await;
+    let tile = match started {
+        Ok((tile, accepting)) => {
+            drop(report.send(Ok(())));
+            (tile, accepting)
+        }
+        Err(error) => {
+            drop(report.send(Err(error)));
+            return;
+        }
+    };
+    let (tile, accepting) = tile;
+    while !stop.load(Ordering::Relaxed) {
+        sleep(TICK).await;
+        probe(&tile);
+    }
+    for task in accepting {
+        task.cancel().await;
+    }
+    let deadline = clock::now().saturating_add(STOP_TIMEOUT);
+    while tile.is_busy() && clock::now() < deadline {
+        sleep(TICK).await;
+    }
+    tile.links.close_all();
+}
+
+impl Tile {
+    fn is_busy(&self) -> bool {
+        self.running_count.get() > 0 || !self.stores.local().all(|log| log.is_idle())
+    }
+}
+
+type Accepting = Vec<Task<()>>;
+
+async fn start(seed: TileSeed) -> Result<(Rc<Tile>, Accepting), StartError> {
+    let https = listen(seed.https)?;
+    let omq = listen(seed.omq)?;
+    let acceptor = TlsAcceptor::from(Arc::clone(&seed.tls));
+    let logs = open_logs(&seed)?;
+    for log in logs.values() {
+        spawn_local(Rc::clone(log).run()).detach();
+    }
+    let rings = Rings::new(Arc::clone(&seed.counters));
+    let counters = Arc::clone(&seed.counters);
+    let stores = Stores::new(
+        logs,
+        seed.log_count,
+        seed.tile_count,
+        Rc::clone(&rings),
+        counters,
+    );
+    let tile = Rc::new(Tile {
+        keys: seed.keys,
+        network: seed.network,
+        counters: seed.counters,
+        health: RefCell::default(),
+        links: Links::default(),
+        stores,
+        allow_aes_cbc: seed.allow_aes_cbc,
+        https_count: Cell::new(0),
+        running_count: Cell::new(0),
+        body_bytes: Cell::new(0),
+        rings,
+    });
+    connect_rings(&tile, seed.rings);
+    wait_for_recovery(&tile).await;
+    let accepting = vec![
+        accept_all(https, {
+            let tile = Rc::clone(&tile);
+            move |stream| https::accept(&tile, &acceptor, stream)
+        }),
+        accept_all(omq, {
+            let tile = Rc::clone(&tile);
+            move |stream| links::accept(&tile, stream)
+        }),
+    ];
+    Ok((tile, accepting))
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).map_err(|error: GlommioError<()>| StartError::Listen {
+        address,
+        source: error.into(),
+    })
+}
+
+fn open_logs(seed: &TileSeed) -> Result<BTreeMap<usize, Rc<LocalLog>>, StartError> {
+    let mut logs = BTreeMap::new();
+    for log in (0..seed.log_count).filter(|log| tile_of(*log, seed.tile_count) == seed.index) {
+        let dir = seed.data_dir.join(format!("log-{log}"));
+        std::fs::create_dir_all(&dir).map_err(|source| StartError::DataDir {
+            path: dir.clone(),
+            source,
+        })?;
+        let settings = Settings {
+            segment_size: seed.segment_size,
+            ..Settings::default()
+        };
+        logs.insert(log, LocalLog::new(dir, settings));
+    }
+    Ok(logs)
+}
+
+/// Waits until the logs are read, and says what recovery found.
+async fn wait_for_recovery(tile: &Tile) {
+    for log in tile.stores.local() {
+        while !log.is_recovered() {
+            sleep(Duration::from_millis(5)).await;
+        }
+        let found = log.statistics();
+        if found.corrupt_record_count > 0 || found.torn_tail_bytes > 0 {
+            tracing::warn!(
+                corrupt_records_skipped = found.corrupt_record_count,
+                torn_tail_bytes_cut = found.torn_tail_bytes,
+                messages_kept = found.message_count,
+                "the message log was damaged; what could be read was kept"
+            );
+        }
+    }
+}
+
+/// Connects the rings in tasks of their own: each end waits until the other executor runs.
+fn connect_rings(tile: &Rc<Tile>, ends: RingEnds) {
+    for (to, sender) in ends.senders {
+        let tile = Rc::clone(tile);
+        spawn_local(async move { tile.rings.connect(to, sender.connect().await) }).detach();
+    }
+    for (from, receiver) in ends.receivers {
+        spawn_local(receive(Rc::clone(tile), from, receiver)).detach();
+    }
+}
+
+async fn receive(tile: Rc<Tile>, from: usize, receiver: SharedReceiver<Crossing>) {
+    let receiver = receiver.connect().await;
+    while let Some(crossing) = receiver.recv().await {
+        match crossing {
+            Crossing::Command { id, log, command } => {
+                let tile = Rc::clone(&tile);
+                spawn_local(async move {
+                    let outcome = tile.stores.execute_for_other(log, command).await;
+                    tile.rings.send_outcome(from, id, outcome);
+                })
+                .detach();
+            }
+            Crossing::Outcome { id, outcome } => tile.rings.handle_outcome(id, outcome),
+        }
+    }
+}
+
+fn accept_all(
+    listener: TcpListener,
+    serve: impl Fn(glommio::net::TcpStream) + 'static,
+) -> Task<()> {
+    spawn_local(async move {
+        loop {
+            match listener.accept().await {
+                Ok(stream) => serve(stream),
+                Err(_) => sleep(ACCEPT_PAUSE).await,
+            }
+        }
+    })
+}
+
+fn probe(tile: &Rc<Tile>) {
+    loop {
+        let due = tile.health.borrow_mut().poll_probe(clock::now());
+        let Some(peer) = due else { return };
+        let network = tile.network.load_full();
+        let Some(index) = network.peers.find(&peer) else {
+            // It left the network, and so will everybody else who did.
+            let known = |peer: &_| network.peers.find(peer).is_some();
+            tile.health.borrow_mut().retain(known);
+            continue;
+        };
+        let tile = Rc::clone(tile);
+        spawn_local(async move {
+            let node = usize::try_from(index.0)
+                .ok()
+                .and_then(|at| network.view.nodes().get(at));
+            if let Some(node) = node {
+                links::request(&tile, node, "sn.ping", Vec::new(), PROBE_TIMEOUT).await;
+            }
+        })
+        .detach();
+    }
+}

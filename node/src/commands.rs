@@ -1,0 +1,38 @@
+//! What one can ask of the binary: a module each.
+
+mod account;
+mod devnet;
+mod network_arguments;
+mod receive;
+mod run;
+mod send;
+
+use clap::Subcommand;
+
+use crate::failure::Failure;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a node
+    Run(run::RunArguments),
+    /// Run a whole network on this machine, and send a message through it
+    Devnet(devnet::DevnetArguments),
+    /// Make an account, or show the id of one
+    Account(account::AccountArguments),
+    /// Send a message through the network
+    Send(send::SendArguments),
+    /// Receive an account's messages
+    Receive(receive::ReceiveArguments),
+}
+
+impl Command {
+    pub(crate) fn run(&self) -> Result<(), Failure> {
+        match self {
+            Self::Run(arguments) => run::run(arguments),
+            Self::Devnet(arguments) => devnet::run(arguments),
+            Self::Account(arguments) => account::run(arguments),
+            Self::Send(arguments) => send::run(arguments),
+            Self::Receive(arguments) => receive::run(arguments),
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! What a devnet will look like, before anything runs: directories, keys, ports, swarms, configs.
+
+use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::fs::DirBuilder;
+use std::net::TcpListener;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::{fs, thread};
+
+use cepa_control::{Config, Network};
+use cepa_wire::ServiceNode;
+
+use super::super::run::identity;
+use crate::failure::Failure;
+
+/// Ports that are tried when none is asked for: below those that Linux gives to outgoing connections
+/// (32,768 and up), one of which could otherwise take a node's port before the node does.
+const PORT_MIN: u16 = 12_000;
+const PORT_MAX: u16 = 32_000;
+/// The message log of a node that carries some messages only.
+const SEGMENT_SIZE_MIB: u64 = 16;
+
+/// A network that is ready to be started.
+pub(super) struct Plan {
+    pub(super) directory: PathBuf,
+    pub(super) nodes: Vec<PlannedNode>,
+    pub(super) swarm_count: usize,
+    pub(super) seed_address: SocketAddr,
+}
+
+pub(super) struct PlannedNode {
+    /// Holds `cepa.toml`, `network.json`, `log` and `data`.
+    pub(super) directory: PathBuf,
+    pub(super) entry: ServiceNode,
+}
+
+impl Plan {
+    /// Makes directories and keys, finds ports, writes every node's files. What is there from an
+    /// earlier devnet is used again: nodes keep their keys and messages.
+    pub(super) fn make(
+        directory: PathBuf,
+        node_count: usize,
+        swarm_count: usize,
+        base_port: Option<u16>,
+    ) -> Result<Self, Failure> {
+        make_directory(&directory)?;
+        // The listeners hold the ports until all of them are found.
+        let listeners = free_ports(2 * node_count + 1, base_port)?;
+        let mut ports = Vec::with_capacity(listeners.len());
+        for listener in &listeners {
+            let address = listener.local_addr();
+            ports.push(
+                address
+                    .map_err(|fault| Failure::new(fault.to_string()))?
+                    .port(),
+            );
+        }
+        let [node_ports @ .., seed_port] = ports.as_slice() else {
+            return Err(Failure::new("a devnet needs ports"));
+        };
+        let mut nodes = Vec::with_capacity(node_count);
+        for (index, pair) in node_ports.chunks_exact(2).enumerate() {
+            let swarm_id = swarm_id(index % swarm_count, swarm_count);
+            nodes.push(PlannedNode::make(&directory, index, pair, swarm_id)?);
+        }
+        let plan = Self {
+            directory,
+            nodes,
+            swarm_count,
+            seed_address: (Ipv4Addr::LOCALHOST, *seed_port).into(),
+        };
+        plan.write_files()?;
+        Ok(plan)
+    }
+
+    pub(super) fn service_nodes(&self) -> Vec<ServiceNode> {
+        self.nodes.iter().map(|node| node.entry.clone()).collect()
+    }
+
+    /// Where clients ask for the node list.
+    pub(super) fn seed_url(&self) -> String {
+        format!("http://{}/json_rpc", self.seed_address)
+    }
+
+    /// The network file for clients.
+    pub(super) fn network_file(&self) -> PathBuf {
+        self.directory.join("network.json")
+    }
+
+    fn write_files(&self) -> Result<(), Failure> {
+        let network = Network {
+            seed_url: Some(self.seed_url()),
+            service_nodes: self.service_nodes(),
+        };
+        network.write(&self.network_file()).map_err(Failure::new)?;
+        let core_count = thread::available_parallelism().map_or(1, usize::from);
+        for (index, node) in self.nodes.iter().enumerate() {
+            let file = node.directory.join("network.json");
+            network.write(&file).map_err(Failure::new)?;
+            let config = node.config(index % core_count);
+            let file = node.config_file();
+            fs::write(&file, config.to_toml()).map_err(|fault| {
+                Failure::new(format!("cannot write {}: {fault}", file.display()))
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl PlannedNode {
+    fn make(directory: &Path, index: usize, ports: &[u16], swarm_id: u64) -> Result<Self, Failure> {
+        let [port, omq_port] = *ports else {
+            return Err(Failure::new("a node needs two ports"));
+        };
+        let directory = directory.join(format!("node-{index:02}"));
+        let keys = identity::load_or_create(&directory.join("data"))?;
+        let pubkey_ed25519 = keys.ed25519().public_key();
+        let entry = ServiceNode {
+            ip: Ipv4Addr::LOCALHOST,
+            port,
+            omq_port,
+            pubkey_ed25519,
+            pubkey_x25519: keys.x25519().public_key(),
+            pubkey_legacy: pubkey_ed25519.0,
+            swarm_id,
+        };
+        Ok(Self { directory, entry })
+    }
+
+    pub(super) fn config_file(&self) -> PathBuf {
+        self.directory.join("cepa.toml")
+    }
+
+    pub(super) fn log_file(&self) -> PathBuf {
+        self.directory.join("log")
+    }
+
+    pub(super) fn https_address(&self) -> SocketAddrV4 {
+        SocketAddrV4::new(self.entry.ip, self.entry.port)
+    }
+
+    fn config(&self, cpu: usize) -> Config {
+        Config {
+            bind_ip: self.entry.ip,
+            https_port: self.entry.port,
+            omq_port: self.entry.omq_port,
+            data_dir: "data".into(),
+            network_file: "network.json".into(),
+            shard_cpus: vec![cpu],
+            allow_aes_cbc: false,
+            segment_size_mib: SEGMENT_SIZE_MIB,
+            admin_listen: None,
+            seed_listen: None,
+        }
+    }
+}
+
+/// Readable by its owner alone: keys stand below it.
+fn make_directory(directory: &Path) -> Result<(), Failure> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(|fault| Failure::new(format!("cannot make {}: {fault}", directory.display())))
+}
+
+/// The middle of the swarm's share of the ring.
+fn swarm_id(index: usize, count: usize) -> u64 {
+    let share = u64::MAX / count as u64;
+    share / 2 + share * index as u64
+}
+
+/// Listeners on free loopback ports: `base_port` and those that follow, or any.
+fn free_ports(count: usize, base_port: Option<u16>) -> Result<Vec<TcpListener>, Failure> {
+    if let Some(base) = base_port {
+        let ports: Vec<u16> = (base..=u16::MAX).take(count).collect();
+        if base == 0 || ports.len() < count {
+            let reason = format!("--base-port {base}: {count} ports from there are not to be had");
+            return Err(Failure::new(reason));
+        }
+        return ports.into_iter().map(listen).collect();
+    }
+    // Another devnet that looks at the same time begins elsewhere.
+    let mut random = [0; 2];
+    getrandom::fill(&mut random).map_err(|fault| Failure::new(fault.to_string()))?;
+    let start = PORT_MIN + u16::from_le_bytes(random) % (PORT_MAX - PORT_MIN);
+    let listeners: Vec<_> = (start..PORT_MAX)
+        .chain(PORT_MIN..start)
+        .filter_map(|port| listen(port).ok())
+        .take(count)
+        .collect();
+    if listeners.len() < count {
+        return Err(Failure::new(format!(
+            "{count} free ports are not to be had"
+        )));
+    }
+    Ok(listeners)
+}
+
+fn listen(port: u16) -> Result<TcpListener, Failure> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+        .map_err(|fault| Failure::new(format!("cannot listen on 127.0.0.1:{port}: {fault}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn swarms_share_the_ring_evenly() {
+        assert_eq!(swarm_id(0, 1), u64::MAX / 2);
+        for count in 1..=40 {
+            let ids: BTreeSet<_> = (0..count).map(|index| swarm_id(index, count)).collect();
+            assert_eq!(ids.len(), count);
+            assert!(!ids.contains(&ServiceNode::NO_SWARM));
+            let ids: Vec<_> = ids.into_iter().collect();
+            let wrap = ids[0].wrapping_sub(ids[count - 1]);
+            for gap in ids.windows(2).map(|pair| pair[1] - pair[0]) {
+                assert!(
+                    count == 1 || gap.abs_diff(wrap) <= count as u64,
+                    "{count}: {gap} {wrap}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_plan_is_what_the_nodes_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let plan = Plan::make(directory.path().join("net"), 5, 2, None).unwrap();
+        let network = Network::read(&plan.network_file()).unwrap();
+        assert_eq!(network.seed_url, Some(plan.seed_url()));
+        assert_eq!(network.service_nodes, plan.service_nodes());
+        let mut ports = BTreeSet::from([plan.seed_address.port()]);
+        let mut swarm_ids = BTreeSet::new();
+        for node in &plan.nodes {
+            let config = Config::read(&node.config_file()).unwrap();
+            assert_eq!(Network::read(&config.network_file).unwrap(), network);
+            assert_eq!(
+                (config.https_port, config.omq_port),
+                (node.entry.port, node.entry.omq_port)
+            );
+            let keys = identity::load_or_create(&config.data_dir).unwrap();
+            assert_eq!(keys.ed25519().public_key(), node.entry.pubkey_ed25519);
+            assert!(ports.insert(config.https_port) && ports.insert(config.omq_port));
+            swarm_ids.insert(node.entry.swarm_id);
+        }
+        assert_eq!(swarm_ids.len(), 2);
+
+        let again = Plan::make(directory.path().join("net"), 5, 2, None).unwrap();
+        let keys = |plan: &Plan| -> Vec<_> {
+            plan.nodes
+                .iter()
+                .map(|node| node.entry.pubkey_ed25519)
+                .collect()
+        };
+        assert_eq!(keys(&plan), keys(&again), "nodes keep their keys");
+    }
+
+    #[test]
+    fn a_taken_base_port_is_refused() {
+        let taken = free_ports(1, None).unwrap();
+        let port = taken[0].local_addr().unwrap().port();
+        assert!(free_ports(1, Some(port)).is_err());
+        assert!(free_ports(2, Some(u16::MAX)).is_err());
+        assert!(free_ports(1, Some(0)).is_err());
+    }
+}

@@ -1,0 +1,188 @@
+//! `cepa run`: one node, until it is told to stop.
+
+pub(super) mod identity;
+
+use core::future;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+
+use arc_swap::ArcSwap;
+use cepa_control::{Config, Endpoint, NetworkFile, metrics, seed};
+use cepa_crypto::NodeKeys;
+use cepa_host::{NetworkView, NodeSettings};
+use cepa_relay::Counters;
+use cepa_swarm::View;
+use cepa_wire::{Ed25519PublicKey, ServiceNode};
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use crate::failure::Failure;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunArguments {
+    /// The node's config; config/cepa.toml explains every key
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Stop when standard input ends, as it does when the process that started this one is gone
+    #[arg(long, hide = true)]
+    exit_with_parent: bool,
+}
+
+/// Bytes in a MiB.
+const MIB: u64 = 1024 * 1024;
+
+pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
+    let config = Config::read(&arguments.config).map_err(Failure::new)?;
+    let keys = identity::load_or_create(&config.data_dir)?;
+    let us = keys.ed25519().public_key();
+    print_identity(&keys)?;
+
+    let (network_file, network) = NetworkFile::open(&config.network_file).map_err(Failure::new)?;
+    let view = Arc::new(ArcSwap::from_pointee(make_view(network.service_nodes, &us)));
+    let counters = Arc::new(Counters::default());
+
+    let runtime = control_runtime()?;
+    // The node starts after the endpoints: if a port of theirs is taken, nothing is to be undone.
+    let control = runtime.block_on(Control::bind(&config))?;
+    let settings = node_settings(config, keys);
+    let running = cepa_host::start(settings, Arc::clone(&view), Arc::clone(&counters))
+        .map_err(Failure::new)?;
+    info!("listening");
+
+    let outcome = runtime.block_on(async {
+        let publish = |nodes| view.store(Arc::new(make_view(nodes, &us)));
+        tokio::select! {
+            signalled = stop_signal() => signalled,
+            () = parent_exit(arguments.exit_with_parent) => Ok(()),
+            never = network_file.watch(publish) => never,
+            never = control.serve(Arc::clone(&view), Arc::clone(&counters)) => never,
+        }
+    });
+    info!("stopping");
+    running.stop();
+    running.join().map_err(Failure::new)?;
+    outcome
+}
+
+/// The runtime of the control plane: this thread alone.
+pub(super) fn control_runtime() -> Result<Runtime, Failure> {
+    Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|fault| Failure::new(format!("cannot start the control plane: {fault}")))
+}
+
+/// Waits for SIGINT or SIGTERM.
+pub(super) async fn stop_signal() -> Result<(), Failure> {
+    let listen = |kind| {
+        signal(kind).map_err(|fault| Failure::new(format!("cannot listen for signals: {fault}")))
+    };
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}
+
+/// Ends when standard input does. A blocking read on a thread of its own, which ends with the process:
+/// tokio would wait for it.
+async fn parent_exit(is_wanted: bool) {
+    if !is_wanted {
+        return future::pending().await;
+    }
+    let (ended, end) = oneshot::channel::<()>();
+    thread::spawn(move || {
+        if let Err(fault) = io::copy(&mut io::stdin(), &mut io::sink()) {
+            warn!(%fault, "standard input ended");
+        }
+        drop(ended);
+    });
+    // The sender is only ever dropped.
+    drop(end.await);
+}
+
+/// What the operator puts into the network file. Said before anything can fail for want of it.
+fn print_identity(keys: &NodeKeys) -> Result<(), Failure> {
+    let ed25519 = keys.ed25519().public_key();
+    let x25519 = keys.x25519().public_key();
+    writeln!(
+        io::stdout(),
+        "pubkey_ed25519 {ed25519}\npubkey_x25519  {x25519}\npubkey_legacy  {ed25519}"
+    )
+    .map_err(|fault| Failure::new(format!("cannot print: {fault}")))
+}
+
+fn make_view(nodes: Vec<ServiceNode>, us: &Ed25519PublicKey) -> NetworkView {
+    let view = View::new(nodes, us);
+    match view.unready_reason() {
+        None => info!(nodes = view.nodes().len(), "in a swarm"),
+        Some(reason) => warn!(
+            reason,
+            "clients are refused until a network view has this node"
+        ),
+    }
+    NetworkView::new(view)
+}
+
+fn node_settings(config: Config, keys: NodeKeys) -> NodeSettings {
+    NodeSettings {
+        keys,
+        bind_ip: config.bind_ip,
+        https_port: config.https_port,
+        omq_port: config.omq_port,
+        data_dir: config.data_dir,
+        shard_cpus: config.shard_cpus,
+        allow_aes_cbc: config.allow_aes_cbc,
+        segment_size: config.segment_size_mib * MIB,
+    }
+}
+
+/// The endpoints that the config asks for.
+struct Control {
+    admin: Option<Endpoint>,
+    seed: Option<Endpoint>,
+}
+
+impl Control {
+    async fn bind(config: &Config) -> Result<Self, Failure> {
+        let mut bound = Self {
+            admin: None,
+            seed: None,
+        };
+        if let Some(address) = config.admin_listen {
+            bound.admin = Some(Endpoint::bind(address).await.map_err(Failure::new)?);
+        }
+        if let Some(address) = config.seed_listen {
+            bound.seed = Some(Endpoint::bind(address).await.map_err(Failure::new)?);
+        }
+        Ok(bound)
+    }
+
+    /// Answers until the future is dropped; without an endpoint it only waits.
+    async fn serve(self, view: Arc<ArcSwap<NetworkView>>, counters: Arc<Counters>) -> ! {
+        let admin = async {
+            match self.admin {
+                Some(endpoint) => metrics::serve(endpoint, counters).await,
+                None => future::pending().await,
+            }
+        };
+        let seed = async {
+            match self.seed {
+                Some(endpoint) => {
+                    seed::serve(endpoint, move || view.load().view.nodes().to_vec()).await
+                }
+                None => future::pending().await,
+            }
+        };
+        tokio::select! {
+            never = admin => match never {},
+            never = seed => match never {},
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! Nodes of this process, each with its own directory, keys and ports, and a plain HTTPS client.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use cepa_crypto::{Account, NodeKeys, request_signature};
+use cepa_host::{NetworkView, NodeSettings, RunningNode};
+use cepa_relay::Counters;
+use cepa_swarm::View;
+use cepa_wire::request::{ClientRequest, Proof, Retrieve, Store};
+use cepa_wire::{Mailbox, Namespace, ServiceNode, Timestamp};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
+use tempfile::TempDir;
+
+/// A network whose nodes all are in one swarm.
+pub(crate) struct Network {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) view: Vec<ServiceNode>,
+}
+
+pub(crate) struct Node {
+    pub(crate) seed: [u8; 32],
+    pub(crate) https_port: u16,
+    pub(crate) omq_port: u16,
+    pub(crate) counters: Arc<Counters>,
+    running: Option<RunningNode>,
+    dir: TempDir,
+}
+
+impl Node {
+    pub(crate) fn keys(&self) -> NodeKeys {
+        NodeKeys::from_seed(self.seed)
+    }
+
+    pub(crate) fn count(&self, counter: fn(&Counters) -> &AtomicU64) -> u64 {
+        counter(&self.counters).load(Relaxed)
+    }
+}
+
+/// A port that nobody listens on.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+impl Network {
+    /// `count` nodes that all are in the view; none runs yet.
+    pub(crate) fn new(count: u8) -> Self {
+        let nodes: Vec<Node> = (1..=count)
+            .map(|number| Node {
+                seed: [number; 32],
+                https_port: free_port(),
+                omq_port: free_port(),
+                counters: Arc::default(),
+                running: None,
+                dir: TempDir::new().unwrap(),
+            })
+            .collect();
+        let view = nodes.iter().map(|node| service_node(node, 7)).collect();
+        Self { nodes, view }
+    }
+
+    /// Starts node `index` with `shard_count` shards.
+    pub(crate) fn start(&mut self, index: usize, shard_count: usize) {
+        let node = &mut self.nodes[index];
+        let keys = node.keys();
+        let view = View::new(self.view.clone(), &keys.ed25519_public());
+        let settings = NodeSettings {
+            keys,
+            bind_ip: Ipv4Addr::LOCALHOST,
+            https_port: node.https_port,
+            omq_port: node.omq_port,
+            data_dir: node.dir.path().to_owned(),
+            shard_cpus: vec![0; shard_count],
+            allow_aes_cbc: false,
+            segment_size: 4 << 20,
+        };
+        let network = Arc::new(ArcSwap::from_pointee(NetworkView::new(view)));
+        let running = cepa_host::start(settings, network, Arc::clone(&node.counters));
+        node.running = Some(running.expect("the node starts"));
+    }
+
+    /// Stops node `index` and waits for it.
+    pub(crate) fn stop(&mut self, index: usize) {
+        if let Some(running) = self.nodes[index].running.take() {
+            running.stop();
+            running.join().expect("the node stops");
+        }
+    }
+
+    pub(crate) fn post(&self, index: usize, path: &str, body: &[u8]) -> Reply {
+        https("POST", self.nodes[index].https_port, path, body)
+    }
+
+    /// Sends a client request to `/storage_rpc/v1`.
+    pub(crate) fn rpc(&self, index: usize, request: &ClientRequest) -> Reply {
+        self.post(index, "/storage_rpc/v1", &request.encode_json())
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        for index in 0..self.nodes.len() {
+            self.stop(index);
+        }
+    }
+}
+
+pub(crate) fn service_node(node: &Node, swarm_id: u64) -> ServiceNode {
+    let keys = node.keys();
+    ServiceNode {
+        ip: Ipv4Addr::LOCALHOST,
+        port: node.https_port,
+        omq_port: node.omq_port,
+        pubkey_ed25519: keys.ed25519_public(),
+        pubkey_x25519: keys.x25519_public(),
+        pubkey_legacy: keys.ed25519_public().0,
+        swarm_id,
+    }
+}
+
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Reply {
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|_| panic!("no JSON: {}", String::from_utf8_lossy(&self.body)))
+    }
+
+    pub(crate) fn text(&self) -> (u16, String) {
+        (
+            self.status,
+            String::from_utf8_lossy(&self.body).into_owned(),
+        )
+    }
+}
+
+/// One HTTPS request on a connection of its own.
+pub(crate) fn https(method: &str, port: u16, path: &str, body: &[u8]) -> Reply {
+    let length = body.len();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+    );
+    let mut request = head.into_bytes();
+    request.extend_from_slice(body);
+    exchange(port, &request).unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+}
+
+/// Writes raw bytes over TLS and reads a whole answer.
+pub(crate) fn exchange(port: u16, request: &[u8]) -> std::io::Result<Reply> {
+    let mut stream = connect(port)?;
+    stream.write_all(request)?;
+    let mut answer = Vec::new();
+    if let Err(error) = stream.read_to_end(&mut answer) {
+        // A node may close without a TLS goodbye after a whole answer.
+        if answer.is_empty() {
+            return Err(error);
+        }
+    }
+    let split = answer.windows(4).position(|window| window == b"\r\n\r\n");
+    let split = split.ok_or(std::io::ErrorKind::UnexpectedEof)?;
+    let head = String::from_utf8_lossy(&answer[..split]).into_owned();
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|code| code.parse().ok())
+        .unwrap_or(0);
+    Ok(Reply {
+        status,
+        head,
+        body: answer[split + 4..].to_vec(),
+    })
+}
+
+pub(crate) fn connect(port: u16) -> std::io::Result<StreamOwned<ClientConnection, TcpStream>> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate))
+        .with_no_client_auth();
+    let name = ServerName::try_from("localhost").unwrap();
+    let connection = ClientConnection::new(Arc::new(config), name).unwrap();
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    Ok(StreamOwned::new(connection, stream))
+}
+
+/// Session's clients do not verify nodes' certificates either.
+#[derive(Debug)]
+struct AnyCertificate;
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![
+            SignatureScheme::ECDSA_NISTP256_SHA256,
+            SignatureScheme::RSA_PSS_SHA256,
+            SignatureScheme::ED25519,
+        ]
+    }
+}
+
+pub(crate) fn account(number: u8) -> Account {
+    Account::from_entropy([number; 16])
+}
+
+/// A store into the public inbox that anybody may make.
+pub(crate) fn store(mailbox: Mailbox, data: &[u8]) -> ClientRequest {
+    let now = cepa_host::clock::now();
+    ClientRequest::Store(Store {
+        mailbox,
+        namespace: Namespace::INBOX,
+        timestamp: now,
+        expiry: now.saturating_add(Duration::from_secs(3600)),
+        data: data.to_vec().into(),
+        sig_timestamp: None,
+        proof: None,
+    })
+}
+
+/// A retrieve of the inbox, signed by its owner.
+pub(crate) fn retrieve(account: &Account, last_hash: Option<String>) -> ClientRequest {
+    let mut retrieve = Retrieve {
+        mailbox: account.id(),
+        namespace: Namespace::INBOX,
+        last_hash,
+        max_count: None,
+        max_size: None,
+        timestamp: Some(cepa_host::clock::now()),
+        proof: None,
+    };
+    let text = request_signature::retrieve_text(&retrieve);
+    retrieve.proof = Some(Proof {
+        ed25519: Some(account.ed25519().public_key()),
+        signature: account.ed25519().sign(text.as_bytes()),
+    });
+    ClientRequest::Retrieve(retrieve)
+}
+
+/// The moment `seconds` ago.
+pub(crate) fn ago(seconds: u64) -> Timestamp {
+    cepa_host::clock::now().saturating_sub(Duration::from_secs(seconds))
+}

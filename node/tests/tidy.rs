@@ -1,0 +1,323 @@
+//! What the compiler does not hold: who imports whom, how large a file may be, where unsafe code
+//! stands, and that nothing is left half done.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "what fails in a test ends it"
+)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The import table of ARCHITECTURE.md: what each crate may name of ours.
+const MAY_IMPORT: [(&str, &[&str]); 10] = [
+    ("wire", &[]),
+    ("crypto", &["wire"]),
+    ("relay", &["wire", "crypto"]),
+    ("storage", &["wire"]),
+    ("swarm", &["wire", "crypto", "storage"]),
+    ("control", &["wire", "crypto", "relay", "storage", "swarm"]),
+    ("host", &["wire", "crypto", "relay", "storage", "swarm"]),
+    ("client", &["wire", "crypto"]),
+    ("node", ALL),
+    ("benches", ALL),
+];
+
+const ALL: &[&str] = &[
+    "wire", "crypto", "relay", "storage", "swarm", "control", "host", "client",
+];
+
+/// Crates of others that only some of ours may name.
+const MAY_NAME: [(&[&str], &[&str]); 3] = [
+    // The reactor of the control plane stays out of the data plane.
+    (
+        &["tokio", "tokio-rustls", "hyper-util"],
+        &["control", "client", "node"],
+    ),
+    (&["glommio", "futures-rustls"], &["host"]),
+    // Ciphers are chosen in one place.
+    (
+        &[
+            "aes",
+            "blake2",
+            "cbc",
+            "chacha20poly1305",
+            "curve25519-dalek",
+            "ed25519-dalek",
+            "poly1305",
+            "salsa20",
+            "x25519-dalek",
+        ],
+        &["crypto"],
+    ),
+];
+
+/// Lines of a file without its tests.
+const LINE_COUNT_MAX: usize = 800;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .canonicalize()
+        .unwrap()
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|fault| panic!("{}: {fault}", path.display()))
+}
+
+fn read_toml(path: &Path) -> toml::Table {
+    let parsed = read(path).parse();
+    parsed.unwrap_or_else(|fault| panic!("{}: {fault}", path.display()))
+}
+
+/// Every file of the project below its root, relative to it.
+fn files() -> Vec<PathBuf> {
+    // What is built, cloned or found by a fuzzer is not the project's.
+    const NOT_OURS: [&str; 7] = [
+        "target",
+        ".git",
+        "devnet",
+        "corpus",
+        "artifacts",
+        "coverage",
+        "seeds",
+    ];
+    let root = root();
+    let mut files = Vec::new();
+    let mut directories = vec![root.clone()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let entry = entry.unwrap();
+            let name = entry.file_name();
+            let kind = entry.file_type().unwrap();
+            if kind.is_file() {
+                files.push(entry.path().strip_prefix(&root).unwrap().to_owned());
+            } else if kind.is_dir() && !NOT_OURS.iter().any(|other| name == *other) {
+                directories.push(entry.path());
+            }
+        }
+    }
+    assert!(
+        files.len() > 50,
+        "the project is not where it is looked for"
+    );
+    files
+}
+
+/// The Rust files with their text.
+fn sources() -> Vec<(PathBuf, String)> {
+    let is_rust = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "rs");
+    let with_text = |path: PathBuf| {
+        let text = read(&root().join(&path));
+        (path, text)
+    };
+    files().into_iter().filter(is_rust).map(with_text).collect()
+}
+
+/// What a crate builds with, tests aside.
+fn dependencies(name: &str) -> Vec<String> {
+    let manifest = read_toml(&root().join(name).join("Cargo.toml"));
+    assert!(
+        !manifest.contains_key("target"),
+        "{name}: dependencies of one target escape the table"
+    );
+    ["dependencies", "build-dependencies"]
+        .iter()
+        .filter_map(|section| manifest.get(*section)?.as_table())
+        .flat_map(|section| section.keys().cloned())
+        .collect()
+}
+
+#[test]
+fn the_import_table_holds() {
+    let workspace = read_toml(&root().join("Cargo.toml"));
+    let members = workspace["workspace"]["members"].as_array().unwrap();
+    let members: BTreeSet<_> = members.iter().map(|name| name.as_str().unwrap()).collect();
+    let table: BTreeSet<_> = MAY_IMPORT.iter().map(|(name, _)| *name).collect();
+    assert_eq!(members, table, "a crate is not in the table");
+    for (name, allowed) in MAY_IMPORT {
+        for dependency in dependencies(name) {
+            if let Some(ours) = dependency.strip_prefix("cepa-") {
+                assert!(allowed.contains(&ours), "{name} must not import {ours}");
+            }
+        }
+    }
+}
+
+#[test]
+fn crates_of_others_are_named_where_they_may_be() {
+    for (name, _) in MAY_IMPORT {
+        for dependency in dependencies(name) {
+            for (others, allowed) in MAY_NAME {
+                assert!(
+                    !others.contains(&dependency.as_str()) || allowed.contains(&name),
+                    "{name} must not name {dependency}"
+                );
+            }
+        }
+    }
+}
+
+/// A path below `tests/`, or a module of tests in a file of its own.
+fn is_test(path: &Path) -> bool {
+    path.iter().any(|part| part == "tests") || path.ends_with("tests.rs")
+}
+
+/// The lines before the tests, which stand last in a file.
+fn code(text: &str) -> impl Iterator<Item = &str> {
+    let mut lines = text.lines().peekable();
+    core::iter::from_fn(move || {
+        let line = lines.next()?;
+        let next = lines.peek().copied().unwrap_or_default();
+        let is_end = line == "#[cfg(test)]" && next.starts_with("mod ") && next.ends_with('{');
+        (!is_end).then_some(line)
+    })
+}
+
+#[test]
+fn no_file_is_too_long() {
+    for (path, text) in sources() {
+        let count = code(&text).count();
+        assert!(
+            is_test(&path) || count <= LINE_COUNT_MAX,
+            "{} has {count} lines of code, more than {LINE_COUNT_MAX}",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn nothing_is_left_half_done() {
+    const KINDS: [&str; 5] = ["rs", "toml", "md", "sh", "py"];
+    // Put together here, so that this file does not find itself.
+    let marks = [
+        concat!("FIX", "ME"),
+        concat!("TO", "DO"),
+        concat!("XX", "X"),
+        concat!("todo", "!("),
+        concat!("unimplemented", "!("),
+    ];
+    for path in files() {
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        if !extension.is_some_and(|extension| KINDS.contains(&extension)) {
+            continue;
+        }
+        let text = read(&root().join(&path));
+        for (line, number) in text.lines().zip(1..) {
+            for mark in marks {
+                assert!(!line.contains(mark), "{}:{number}: {mark}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn unsafe_code_is_forbidden_but_in_host() {
+    const WORD: &str = "unsafe";
+    for (name, _) in MAY_IMPORT {
+        let source = root().join(name).join("src");
+        let crate_root = ["lib.rs", "main.rs"]
+            .map(|file| source.join(file))
+            .into_iter()
+            .find(|file| file.is_file())
+            .unwrap_or_else(|| panic!("{name} has no root"));
+        let forbids = read(&crate_root)
+            .lines()
+            .any(|line| line == "#![forbid(unsafe_code)]");
+        assert!(
+            forbids || name == "host",
+            "{name} does not forbid unsafe code"
+        );
+    }
+    for (path, text) in sources() {
+        let is_unsafe = |line: &str| {
+            let line = line.split("//").next().unwrap_or_default();
+            [" {", " fn", " impl", " extern", "("]
+                .iter()
+                .any(|after| line.contains(&format!("{WORD}{after}")))
+        };
+        let found = text.lines().position(is_unsafe);
+        assert!(
+            path.starts_with("host") || found.is_none(),
+            "{}:{}: unsafe code outside of host",
+            path.display(),
+            found.unwrap_or_default() + 1
+        );
+    }
+}
+
+#[test]
+fn there_is_no_mod_rs() {
+    for path in files() {
+        assert!(
+            !path.ends_with("mod.rs"),
+            "{}: foo.rs and foo/",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn every_fuzz_target_is_seeded_and_run() {
+    let fuzz = root().join("fuzz");
+    let manifest = read_toml(&fuzz.join("Cargo.toml"));
+    let binaries = manifest["bin"].as_array().unwrap();
+    let script = read(&fuzz.join("run_seeds.sh"));
+    let mut paths = BTreeSet::new();
+    for binary in binaries {
+        let name = binary["name"].as_str().unwrap();
+        paths.insert(fuzz.join(binary["path"].as_str().unwrap()));
+        let seeds = fuzz.join("seeds").join(name);
+        let count = fs::read_dir(&seeds).map_or(0, Iterator::count);
+        assert!(count > 0, "{} has no seed", seeds.display());
+        // Named one by one, or found by a loop over the targets or the seeds.
+        let is_run = script.contains(name)
+            || script.contains("fuzz_targets/*.rs")
+            || script.contains("seeds/*");
+        assert!(is_run, "run_seeds.sh does not run {name}");
+    }
+    for entry in fs::read_dir(fuzz.join("fuzz_targets")).unwrap() {
+        let path = entry.unwrap().path();
+        let is_rust = path.extension().is_some_and(|extension| extension == "rs");
+        assert!(
+            !is_rust || paths.contains(&path),
+            "{} is no target",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn every_counter_is_documented() {
+    let counters = cepa_relay::Counters::default().snapshot();
+    assert!(!counters.is_empty());
+    let mut names = BTreeSet::new();
+    for (name, help, value) in counters {
+        assert_eq!(value, 0, "{name}");
+        assert!(names.insert(name), "{name} stands twice");
+        assert!(
+            help.ends_with('.') && help.len() > 10,
+            "{name}: {help:?} explains nothing"
+        );
+    }
+}
+
+#[test]
+fn the_checks_run_what_is_promised() {
+    let checks = read(&root().join(".ci/run"));
+    for command in [
+        "cargo fmt --all -- --check",
+        "cargo clippy --workspace --all-targets -- -D warnings",
+        "cargo test --workspace",
+        "fuzz/run_seeds.sh",
+        "cargo doc --workspace --no-deps",
+        "cargo run --release -- devnet --once",
+    ] {
+        assert!(
+            checks.contains(&format!("{command}\n")),
+            ".ci/run does not run {command}"
+        );
+    }
+}

@@ -1,0 +1,104 @@
+//! How often each thing happened: one counter for every way an onion or a request can end.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// Relaxed atomics; written by shards, read by control.
+        #[derive(Debug, Default)]
+        pub struct Counters {
+            $($(#[doc = $doc])+ pub $name: AtomicU64,)+
+        }
+
+        impl Counters {
+            /// Name, help text and value of each, in the order of declaration.
+            pub fn snapshot(&self) -> Vec<(&'static str, &'static str, u64)> {
+                vec![$((
+                    stringify!($name),
+                    concat!($($doc),+).trim_ascii(),
+                    self.$name.load(Ordering::Relaxed),
+                ),)+]
+            }
+        }
+    };
+}
+
+counters! {
+    /// Onions passed to the next relay.
+    onion_forwarded,
+    /// Onions whose payload was a request for this node.
+    onion_delivered,
+    /// Onions refused because their framing or control is malformed.
+    onion_malformed,
+    /// Onions whose layer did not open with our key.
+    onion_undecryptable,
+    /// Onions whose layer opened to something unreadable.
+    onion_bad_payload,
+    /// Onions past the hop limit.
+    onion_hop_limit,
+    /// Onions whose next relay is not in the view.
+    onion_next_unknown,
+    /// Onions whose next relay was known to be unreachable.
+    onion_next_unreachable,
+    /// Onions whose next relay did not answer in time.
+    onion_next_timeout,
+    /// Onions whose next relay answered something unreadable.
+    onion_next_invalid,
+    /// Onions addressed to a server, which this node does not serve.
+    onion_proxy_refused,
+    /// Onions and requests refused because this node is not ready.
+    refused_not_ready,
+    /// Requests refused because too many are running.
+    refused_busy,
+    /// Client requests answered with a status of 2xx.
+    request_ok,
+    /// Client requests answered with a status of 4xx.
+    request_refused,
+    /// Client requests answered with 421 wrong swarm.
+    request_wrong_swarm,
+    /// Client requests answered with a status of 5xx.
+    request_failed,
+    /// Requests forwarded to swarm members.
+    member_forwarded,
+    /// Forwarded requests that a member answered.
+    member_answered,
+    /// Forwarded requests that a member did not answer in time.
+    member_timeout,
+    /// Forwarded requests not sent because the member is known to be down.
+    member_down,
+    /// Messages durably stored.
+    message_stored,
+    /// Stores of a message that was there already.
+    message_duplicate,
+    /// Messages given out.
+    message_retrieved,
+    /// Messages deleted by request.
+    message_deleted,
+    /// Messages handed over by a member that are not ours, expired, or not what their hash says.
+    transfer_refused,
+    /// Commands that the store could not carry out.
+    store_failed,
+    /// HTTPS connections accepted.
+    https_accepted,
+    /// HTTPS connections that ended in an error.
+    https_failed,
+    /// HTTPS connections refused because too many are open.
+    https_refused,
+    /// OMQ connections accepted.
+    omq_accepted,
+    /// OMQ connections opened to peers.
+    omq_dialled,
+    /// OMQ connections that ended in an error.
+    omq_failed,
+    /// OMQ connections refused because too many are open.
+    omq_refused,
+    /// OMQ messages dropped: unknown word, unknown tag, queue full.
+    omq_dropped,
+    /// Commands between shards dropped because the ring was full.
+    ring_dropped,
+}
+
+/// Adds one.
+pub fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}

@@ -1,0 +1,280 @@
+//! One onion at one hop: peel a layer, read what it says, decide
+//! (`../shared/protocol/session-client.md`, section 4; `session-node.md`, 5.2 and 5.3).
+
+use core::sync::atomic::AtomicU64;
+use std::borrow::Cow;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use cepa_crypto::NodeKeys;
+use cepa_crypto::onion_v2::{self, LayerKey};
+use cepa_wire::Ed25519PublicKey;
+use cepa_wire::answer::{Answer, Body, Tree};
+use cepa_wire::onion::{
+    Control, EncType, Frame, HOP_COUNT_MAX, LayerAddress, OnionError, Proxy, RelayedOnion,
+};
+
+use crate::{Counters, PeerIndex, PeerTable};
+
+/// What this hop opens layers with.
+#[derive(Clone, Copy)]
+pub struct Hop<'a> {
+    /// The keys that layers are addressed to.
+    pub keys: &'a NodeKeys,
+    /// The relays that a layer may name.
+    pub peers: &'a PeerTable,
+    /// Accept `aes-cbc`, which does not authenticate.
+    pub allow_aes_cbc: bool,
+}
+
+/// What is to be done with an onion. Each onion ends in exactly one step.
+pub enum Step {
+    /// Pass `message` (the bt dict of `sn.onion_request`) to a peer; its answer goes back unchanged.
+    Forward {
+        /// The next relay.
+        peer: PeerIndex,
+        /// Its key, for the texts of failures.
+        destination: Ed25519PublicKey,
+        /// What it gets.
+        message: Vec<u8>,
+    },
+    /// The payload is a client request for this node.
+    Deliver {
+        /// `{"method","params"}`.
+        payload: Bytes,
+        /// How the answer goes back.
+        return_layer: ReturnLayer,
+    },
+    /// The client is told so in an encrypted answer.
+    RefuseSealed {
+        /// Why.
+        refusal: Refusal,
+        /// How the answer goes back.
+        return_layer: ReturnLayer,
+    },
+    /// The previous hop is told so in clear.
+    Refuse(Refusal),
+}
+
+/// Why an onion ends here without having been served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The request body is malformed.
+    Malformed(OnionError),
+    /// The peer's bt dict is malformed; the text says how.
+    MalformedRelayed(String),
+    /// The layer does not open.
+    Undecryptable,
+    /// The opened layer is unreadable.
+    BadPayload,
+    /// Too many hops.
+    HopLimit,
+    /// The next relay is not in the view.
+    NextUnknown(Ed25519PublicKey),
+    /// The next relay is known to be unreachable.
+    NextUnreachable(Ed25519PublicKey),
+    /// The next relay did not answer in time.
+    NextTimeout,
+    /// The next relay answered something unreadable.
+    NextInvalid,
+    /// A server's path that onions may not reach.
+    BadTarget,
+    /// This node does not pass requests to servers.
+    NoProxy,
+    /// This node is not ready.
+    NotReady(Ed25519PublicKey),
+}
+
+impl Refusal {
+    /// The status and text on the wire: clients match on both (section 6 of the client page).
+    pub fn answer(&self) -> Answer {
+        let (status, text): (u16, Cow<'static, str>) = match self {
+            Self::Malformed(error) => (400, format!("Error parsing onion request: {error}").into()),
+            Self::MalformedRelayed(text) => (400, text.clone().into()),
+            Self::Undecryptable => (400, "Invalid ciphertext".into()),
+            Self::BadPayload => (400, "Invalid json".into()),
+            Self::HopLimit => (400, "onion request max path length exceeded".into()),
+            Self::NextUnknown(key) => (502, format!("Next node not found: {key}").into()),
+            Self::NextUnreachable(key) => (
+                502,
+                format!("Next node is currently unreachable: {key}").into(),
+            ),
+            Self::NextTimeout => (504, "Request time out".into()),
+            Self::NextInvalid => (500, "Invalid response from snode".into()),
+            Self::BadTarget => (400, "Invalid url".into()),
+            Self::NoProxy => (502, "This node does not proxy to servers".into()),
+            Self::NotReady(key) => (503, format!("Snode not ready: {key}").into()),
+        };
+        Answer::text(status, text)
+    }
+
+    /// The counter of this end.
+    pub const fn counter<'a>(&self, counters: &'a Counters) -> &'a AtomicU64 {
+        match self {
+            Self::Malformed(_) | Self::MalformedRelayed(_) => &counters.onion_malformed,
+            Self::Undecryptable => &counters.onion_undecryptable,
+            Self::BadPayload => &counters.onion_bad_payload,
+            Self::HopLimit => &counters.onion_hop_limit,
+            Self::NextUnknown(_) => &counters.onion_next_unknown,
+            Self::NextUnreachable(_) => &counters.onion_next_unreachable,
+            Self::NextTimeout => &counters.onion_next_timeout,
+            Self::NextInvalid => &counters.onion_next_invalid,
+            Self::BadTarget | Self::NoProxy => &counters.onion_proxy_refused,
+            Self::NotReady(_) => &counters.refused_not_ready,
+        }
+    }
+}
+
+/// How an answer goes back to the client: sealed once, with the key of the layer that asked.
+pub struct ReturnLayer {
+    key: LayerKey,
+    json: bool,
+    base64: bool,
+}
+
+impl ReturnLayer {
+    const fn plain(key: LayerKey) -> Self {
+        Self {
+            key,
+            json: false,
+            base64: true,
+        }
+    }
+
+    /// The HTTP body that carries `answer` back. `nonce` must be random.
+    pub fn seal(&self, answer: Answer, nonce: [u8; 24]) -> Vec<u8> {
+        let body = match answer.body {
+            Body::Tree(tree) if self.json => tree,
+            // A JSON body travels as a string that holds JSON: clients decode it twice.
+            Body::Tree(tree) => Tree::text(String::from_utf8_lossy(&tree.to_json()).into_owned()),
+            Body::Text(text) => Tree::Text(text),
+        };
+        let plaintext = Tree::dict([
+            ("body", body),
+            ("status", Tree::Integer(i64::from(answer.status))),
+        ])
+        .to_json();
+        let sealed = self.key.seal(&plaintext, nonce);
+        if self.base64 {
+            STANDARD.encode(sealed).into_bytes()
+        } else {
+            sealed
+        }
+    }
+}
+
+/// Takes the body of `POST /onion_req/v2`: we are the guard.
+pub fn handle_entry(hop: Hop<'_>, body: &[u8]) -> Step {
+    let parsed =
+        Frame::parse(body).and_then(|frame| Ok((frame.blob, LayerAddress::parse(frame.control)?)));
+    match parsed {
+        Ok((ciphertext, address)) => handle_layer(hop, ciphertext, &address),
+        Err(error) => Step::Refuse(Refusal::Malformed(error)),
+    }
+}
+
+/// Takes the part of `sn.onion_request`: a peer is the hop before us.
+pub fn handle_relayed(hop: Hop<'_>, part: &[u8]) -> Step {
+    match RelayedOnion::parse(part) {
+        Ok(onion) => handle_layer(hop, onion.data, &onion.address),
+        Err(text) => Step::Refuse(Refusal::MalformedRelayed(text)),
+    }
+}
+
+fn handle_layer(hop: Hop<'_>, ciphertext: &[u8], address: &LayerAddress) -> Step {
+    // What is cheap comes first: one X25519 costs more than all the rest of this function.
+    if address.hop_no > HOP_COUNT_MAX {
+        return Step::Refuse(Refusal::HopLimit);
+    }
+    if address.enc_type == EncType::AesCbc && !hop.allow_aes_cbc {
+        return Step::Refuse(Refusal::Undecryptable);
+    }
+    let peeled = onion_v2::peel(
+        ciphertext,
+        address.enc_type,
+        &address.ephemeral_key,
+        hop.keys.x25519(),
+        &hop.keys.x25519_public(),
+    );
+    let Ok((plaintext, key)) = peeled else {
+        return Step::Refuse(Refusal::Undecryptable);
+    };
+    let plaintext = Bytes::from(plaintext);
+    let control =
+        Frame::parse(&plaintext).and_then(|frame| Ok((frame.blob, Control::parse(frame.control)?)));
+    match control {
+        Ok((blob, Control::Final { json, base64 })) => Step::Deliver {
+            payload: plaintext.slice_ref(blob),
+            return_layer: ReturnLayer { key, json, base64 },
+        },
+        Ok((
+            blob,
+            Control::Relay {
+                destination,
+                address: next,
+            },
+        )) => forward(hop.peers, blob, destination, next, address.hop_no),
+        Ok((_, Control::Proxy(proxy))) => refuse_proxy(&proxy, key),
+        Err(_) => Step::RefuseSealed {
+            refusal: Refusal::BadPayload,
+            return_layer: ReturnLayer::plain(key),
+        },
+    }
+}
+
+fn forward(
+    peers: &PeerTable,
+    blob: &[u8],
+    destination: Ed25519PublicKey,
+    next: LayerAddress,
+    hop_no: u32,
+) -> Step {
+    let Some(peer) = peers.find(&destination) else {
+        return Step::Refuse(Refusal::NextUnknown(destination));
+    };
+    let address = LayerAddress {
+        hop_no: hop_no + 1,
+        ..next
+    };
+    Step::Forward {
+        peer,
+        destination,
+        message: RelayedOnion {
+            data: blob,
+            address,
+        }
+        .encode(),
+    }
+}
+
+/// Servers are reached only by way of `/loki/.../lsrpc` and `/oxen/.../lsrpc`.
+fn refuse_proxy(proxy: &Proxy, key: LayerKey) -> Step {
+    let target = proxy.target.as_str();
+    let allowed = matches!(proxy.protocol.as_str(), "http" | "https")
+        && (target.starts_with("/loki/") || target.starts_with("/oxen/"))
+        && target.ends_with("/lsrpc")
+        && !target.contains('?');
+    if allowed {
+        Step::Refuse(Refusal::NoProxy)
+    } else {
+        Step::RefuseSealed {
+            refusal: Refusal::BadTarget,
+            return_layer: ReturnLayer::plain(key),
+        }
+    }
+}
+
+/// Reads a peer's answer to a forwarded onion: `[code][body]`, passed back unchanged.
+pub fn read_peer_answer(parts: &[Bytes]) -> Result<(u16, Bytes), Refusal> {
+    let [code, body, ..] = parts else {
+        return Err(Refusal::NextInvalid);
+    };
+    let status = core::str::from_utf8(code)
+        .ok()
+        .and_then(|code| code.parse().ok());
+    match status {
+        Some(status @ 100..=599) => Ok((status, body.clone())),
+        _ => Err(Refusal::NextInvalid),
+    }
+}

@@ -1,0 +1,115 @@
+//! Mailboxes, namespaces and message hashes.
+
+use core::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+
+/// A numbered box in a mailbox, with its own rules of access
+/// (`../shared/protocol/session-client.md`, section 3.4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Namespace(pub i16);
+
+impl Namespace {
+    /// The default inbox.
+    pub const INBOX: Self = Self(0);
+
+    /// Whether anybody may store into it (numbers divisible by ten).
+    pub const fn is_public_inbox(self) -> bool {
+        self.0 % 10 == 0
+    }
+
+    /// Whether it is a public outbox: its owner stores, anybody reads (-1, -21, -41, ...).
+    pub const fn is_public_outbox(self) -> bool {
+        self.0 < 0 && self.0 % 20 == -1
+    }
+}
+
+/// The address that messages are stored for: a network prefix (05 for an account, 03 for a group)
+/// and a 32-byte key.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mailbox {
+    /// The network prefix.
+    pub prefix: u8,
+    /// The X25519 key (05) or Ed25519 key (others).
+    pub key: [u8; 32],
+}
+
+impl Mailbox {
+    /// The prefix of an account.
+    pub const ACCOUNT: u8 = 0x05;
+
+    /// From 66 hex digits, in either case.
+    pub fn from_hex(text: &[u8]) -> Option<Self> {
+        let mut bytes = [0; 33];
+        hex::decode_to_slice(text, &mut bytes).ok()?;
+        Self::from_slice(&bytes)
+    }
+
+    /// From 33 bytes.
+    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+        let (prefix, key) = bytes.split_first()?;
+        Some(Self {
+            prefix: *prefix,
+            key: key.try_into().ok()?,
+        })
+    }
+
+    /// Its 33 bytes.
+    pub fn to_bytes(self) -> [u8; 33] {
+        let mut bytes = [self.prefix; 33];
+        for (to, from) in bytes.iter_mut().skip(1).zip(self.key) {
+            *to = from;
+        }
+        bytes
+    }
+
+    /// 66 lower-case hex digits: the form that signatures and answers use.
+    pub fn to_hex(self) -> String {
+        hex::encode(self.to_bytes())
+    }
+}
+
+impl fmt::Display for Mailbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_hex())
+    }
+}
+
+impl fmt::Debug for Mailbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Mailbox({self})")
+    }
+}
+
+/// The identity of a stored message: BLAKE2b-256 over mailbox, namespace and payload; written as
+/// 43 characters of unpadded base64.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageHash(pub [u8; 32]);
+
+impl MessageHash {
+    /// From its 43 characters. Any other text is the hash of no message.
+    pub fn from_text(text: &[u8]) -> Option<Self> {
+        let mut bytes = [0; 33];
+        let size = STANDARD_NO_PAD.decode_slice(text, &mut bytes).ok()?;
+        let bytes = bytes.get(..size)?;
+        bytes.try_into().ok().map(Self)
+    }
+
+    /// Its 43 characters.
+    pub fn to_text(self) -> String {
+        STANDARD_NO_PAD.encode(self.0)
+    }
+}
+
+impl fmt::Display for MessageHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_text())
+    }
+}
+
+impl fmt::Debug for MessageHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MessageHash({self})")
+    }
+}

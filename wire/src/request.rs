@@ -1,0 +1,237 @@
+//! Client requests: one typed value, two encodings (JSON and bt)
+//! (`../shared/protocol/session-client.md`, section 3; `session-node.md`, 5.1 and 5.6).
+
+mod encode;
+mod parse;
+mod source;
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::bt::{self, Writer};
+use crate::{Ed25519PublicKey, Mailbox, Namespace, Signature, Timestamp};
+use source::Source;
+
+/// Most subrequests of a batch or sequence.
+pub const SUBREQUEST_COUNT_MAX: usize = 20;
+/// Most raw bytes of a stored message.
+pub const MESSAGE_SIZE_MAX: usize = 76_800;
+
+/// What a client asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientRequest {
+    /// Store a message.
+    Store(Store),
+    /// Read messages.
+    Retrieve(Retrieve),
+    /// Delete messages by hash.
+    Delete(Delete),
+    /// Version and clock of the node.
+    Info,
+    /// The members of a mailbox's swarm (`get_swarm`, alias `get_snodes_for_pubkey`).
+    GetSwarm(Mailbox),
+    /// A question to the node's chain daemon.
+    Oxend(OxendRequest),
+    /// Independent subrequests.
+    Batch(Vec<ClientRequest>),
+    /// Subrequests that stop at the first answer that is not 2xx.
+    Sequence(Vec<ClientRequest>),
+}
+
+/// Parameters of `store`. A relative `ttl` has become an absolute expiry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Store {
+    /// For whom.
+    pub mailbox: Mailbox,
+    /// Which box.
+    pub namespace: Namespace,
+    /// When the sender says it was sent.
+    pub timestamp: Timestamp,
+    /// When it may be forgotten.
+    pub expiry: Timestamp,
+    /// The message, decoded.
+    pub data: Bytes,
+    /// What the signature covers instead of `timestamp`; there whenever there is a signature.
+    pub sig_timestamp: Option<Timestamp>,
+    /// Who asks; needed unless anybody may store into the namespace.
+    pub proof: Option<Proof>,
+}
+
+/// A request's signature and the key it verifies with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// `pubkey_ed25519`: given for 05 mailboxes, forbidden for others (checked while parsing).
+    pub ed25519: Option<Ed25519PublicKey>,
+    /// `signature`.
+    pub signature: Signature,
+}
+
+/// Parameters of `retrieve`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retrieve {
+    /// Whose.
+    pub mailbox: Mailbox,
+    /// Which box.
+    pub namespace: Namespace,
+    /// Give what was stored after this hash; `None` from the beginning. Any text is accepted: one
+    /// that is no hash of ours is a hash we do not know.
+    pub last_hash: Option<String>,
+    /// Give at most so many messages.
+    pub max_count: Option<u32>,
+    /// Give at most so many bytes; negative -N means 1/N of the node's own limit; 0 means unset.
+    pub max_size: Option<i64>,
+    /// `timestamp` of the signature.
+    pub timestamp: Option<Timestamp>,
+    /// Who asks.
+    pub proof: Option<Proof>,
+}
+
+/// Parameters of `delete`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delete {
+    /// Whose.
+    pub mailbox: Mailbox,
+    /// Hashes in the order of the request, as written there: the answer's signature covers them.
+    pub messages: Vec<String>,
+    /// Answer 404 unless something was deleted.
+    pub required: bool,
+    /// Who asks.
+    pub proof: Proof,
+}
+
+/// Parameters of `oxend_request`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OxendRequest {
+    /// `get_service_nodes` or `ons_resolve`.
+    pub endpoint: String,
+    /// Its parameters, as given.
+    pub params: Value,
+}
+
+/// A request that can't be read: the status and text that the client gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestError {
+    /// HTTP status.
+    pub status: u16,
+    /// The protocol's own text.
+    pub text: Cow<'static, str>,
+}
+
+impl RequestError {
+    /// Parameters that are readable but wrong: 400 and `invalid request: ...`.
+    fn invalid(why: impl core::fmt::Display) -> Self {
+        Self {
+            status: 400,
+            text: format!("invalid request: {why}").into(),
+        }
+    }
+
+    const fn fixed(status: u16, text: &'static str) -> Self {
+        Self {
+            status,
+            text: Cow::Borrowed(text),
+        }
+    }
+}
+
+impl ClientRequest {
+    /// Reads `{"method": M, "params": {...}}`: an HTTPS body or an onion's payload.
+    pub fn parse_json(body: &[u8]) -> Result<Self, RequestError> {
+        let body: Value =
+            serde_json::from_slice(body).map_err(|_| RequestError::fixed(400, "invalid json"))?;
+        let method = body
+            .get("method")
+            .and_then(Value::as_str)
+            .ok_or(RequestError::fixed(400, "invalid json: no `method` field"))?;
+        let params = body
+            .get("params")
+            .and_then(Value::as_object)
+            .ok_or(RequestError::fixed(400, "invalid json: no `params` field"))?;
+        parse::request(method, Source::Json(params)).unwrap_or_else(|| {
+            Err(RequestError {
+                status: 400,
+                text: format!("no method {method}").into(),
+            })
+        })
+    }
+
+    /// Reads the parameters of `method` (OMQ `storage.<method>`): JSON or bt, told apart by the
+    /// first byte; empty means no parameters. Gives the encoding, in which the answer is due.
+    pub fn parse_params(method: &str, params: &[u8]) -> Result<(Self, Encoding), RequestError> {
+        let unknown = || RequestError {
+            status: 400,
+            text: format!("no method {method}").into(),
+        };
+        if params.first() == Some(&b'd') {
+            let dict = bt::Value::parse(params)
+                .ok()
+                .and_then(|value| value.as_dict());
+            let dict = dict.ok_or(RequestError::fixed(500, "request failed"))?;
+            let request = parse::request(method, Source::Bt(dict)).ok_or_else(unknown)??;
+            return Ok((request, Encoding::Bt));
+        }
+        let params = if params.is_empty() { b"{}" } else { params };
+        let params: Value = serde_json::from_slice(params)
+            .map_err(|_| RequestError::fixed(400, "invalid body: expected json or bt_dict"))?;
+        let params = params
+            .as_object()
+            .ok_or(RequestError::fixed(500, "request failed"))?;
+        let request = parse::request(method, Source::Json(params)).ok_or_else(unknown)??;
+        Ok((request, Encoding::Json))
+    }
+
+    /// Reads what a swarm member forwards: `sn.storage_cc [method][bt]`.
+    pub fn parse_forwarded(method: &str, params: &[u8]) -> Result<Self, RequestError> {
+        let (request, _) = Self::parse_params(method, params)?;
+        match request {
+            Self::Store(_) | Self::Delete(_) => Ok(request),
+            _ => Err(RequestError::fixed(
+                400,
+                "invalid request: received invalid forwarded non-forwardable request",
+            )),
+        }
+    }
+
+    /// Whether this is the name of a method.
+    pub fn is_method(name: &str) -> bool {
+        parse::METHODS.contains(&name)
+    }
+
+    /// The method's name on the wire.
+    pub const fn method(&self) -> &'static str {
+        match self {
+            Self::Store(_) => "store",
+            Self::Retrieve(_) => "retrieve",
+            Self::Delete(_) => "delete",
+            Self::Info => "info",
+            Self::GetSwarm(_) => "get_swarm",
+            Self::Oxend(_) => "oxend_request",
+            Self::Batch(_) => "batch",
+            Self::Sequence(_) => "sequence",
+        }
+    }
+
+    /// Writes `{"method","params"}` as a client does (store says `ttl` = expiry - timestamp).
+    pub fn encode_json(&self) -> Vec<u8> {
+        encode::json(self).to_string().into_bytes()
+    }
+
+    /// Writes the bt parameters as the reference forwards them to swarm members (store says
+    /// `expiry`, a namespace of 0 is left out, `required` is left out).
+    pub fn encode_bt(&self) -> Vec<u8> {
+        let mut writer = Writer::new();
+        encode::bt(self, &mut writer);
+        writer.finish()
+    }
+}
+
+/// How parameters were written, and so how the answer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// JSON.
+    Json,
+    /// bt.
+    Bt,
+}
