@@ -320,6 +320,14 @@ impl Client {
         }
     }
 
+    /// Whether a node that is asked directly, as clients test a guard, answers `info` with 200.
+    pub async fn is_ready(&mut self, node: &ServiceNode) -> bool {
+        let address = SocketAddrV4::new(node.ip, node.port);
+        let body = ClientRequest::Info.encode_json().into();
+        let answer = self.http.post_node(address, "/storage_rpc/v1", body);
+        matches!(answer.await, Ok((200, _)))
+    }
+
     /// Asks three nodes for the list of nodes, and keeps what two of them agree on.
     pub async fn refresh_nodes(&mut self) -> Result<(), ClientError> {
         let params = json!({ "active_only": true, "fields": node_fields() });

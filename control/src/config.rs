@@ -5,7 +5,7 @@ use core::net::{Ipv4Addr, SocketAddr};
 use core::num::NonZeroU16;
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 use std::thread;
 
 use serde::de::DeserializeOwned;
@@ -170,7 +170,8 @@ fn key_names() -> String {
 }
 
 impl Config {
-    /// Reads the file. Relative paths in it are relative to the directory that it stands in.
+    /// Reads the file. Relative paths in it are relative to the directory that it stands in, and
+    /// become absolute.
     pub fn read(file: &Path) -> Result<Self, ConfigError> {
         let read = |source| ConfigError::Read {
             file: file.into(),
@@ -183,7 +184,8 @@ impl Config {
         if text.len() as u64 > FILE_SIZE_MAX {
             return Err(ConfigError::TooLarge { file: file.into() });
         }
-        Self::parse(&text, file)
+        let absolute = path::absolute(file).map_err(read)?;
+        Self::parse(&text, &absolute)
     }
 
     /// Reads the text of `file`.

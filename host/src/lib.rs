@@ -18,9 +18,10 @@ mod wait;
 
 use core::net::{Ipv4Addr, SocketAddr};
 use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
 use std::fs;
 use std::io;
-use std::net::TcpListener;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -191,12 +192,22 @@ pub fn start(
     Ok(node)
 }
 
-/// Shards share their ports among themselves (`SO_REUSEPORT`), and would as well with another node:
-/// so one plain bind tells first whether anybody is there.
+/// Shards share their ports among themselves (`SO_REUSEPORT`), and would as well with another node: so
+/// it is asked first whether anybody answers there. (A plain bind would tell, but also fail for a
+/// minute after a node was killed, while its connections linger in `TIME_WAIT`.)
 fn check_free(address: SocketAddr) -> Result<(), StartError> {
-    TcpListener::bind(address)
-        .map(drop)
-        .map_err(|source| StartError::Listen { address, source })
+    const TIMEOUT: Duration = Duration::from_secs(1);
+    let mut asked = address;
+    if asked.ip().is_unspecified() {
+        asked.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    match TcpStream::connect_timeout(&asked, TIMEOUT) {
+        Ok(_) => Err(StartError::Listen {
+            address,
+            source: io::ErrorKind::AddrInUse.into(),
+        }),
+        Err(_) => Ok(()),
+    }
 }
 
 /// How many logs the mailboxes of this data directory are spread over: as many as there were shards

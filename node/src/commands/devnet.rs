@@ -7,11 +7,12 @@ mod plan;
 mod screen;
 
 use core::pin::pin;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use cepa_control::{Endpoint, seed};
 
+use self::exchange::Party;
 use self::fleet::Fleet;
 use self::plan::Plan;
 use self::screen::Screen;
@@ -94,7 +95,7 @@ async fn live(once: bool, plan: &Plan, screen: &Screen) -> Result<(), Failure> {
         never = &mut seeding => match never {},
         signalled = stop_signal() => signalled.and_then(|()| Err(Failure::new("interrupted"))),
     };
-    let outcome = match proven.and_then(|()| show_outcome(once, plan, screen)) {
+    let outcome = match proven.and_then(|parties| show_outcome(once, plan, screen, &parties)) {
         Ok(()) if !once => tokio::select! {
             failure = fleet.watch() => Err(failure),
             never = &mut seeding => match never {},
@@ -109,35 +110,59 @@ async fn live(once: bool, plan: &Plan, screen: &Screen) -> Result<(), Failure> {
 }
 
 /// The nodes get ready and carry two messages.
-async fn prove(plan: &Plan, fleet: &mut Fleet, screen: &Screen) -> Result<(), Failure> {
+async fn prove(plan: &Plan, fleet: &mut Fleet, screen: &Screen) -> Result<[Party; 2], Failure> {
     let node_count = plan.nodes.len();
     let swarm_count = plan.swarm_count;
+    let directory = plan.directory.display();
     screen.heading(&format!(
-        "cepa devnet: {node_count} nodes in {swarm_count} swarms below {}",
-        plan.directory.display()
+        "cepa devnet: {node_count} nodes in {swarm_count} swarms below {directory}"
     ))?;
     for (index, node) in plan.nodes.iter().enumerate() {
         let entry = &node.entry;
-        let addresses = format!("https {}  omq {}", node.https_address(), entry.omq_port);
+        let (https, omq_port) = (node.https_address(), entry.omq_port);
+        let addresses = format!("https {https}  omq {omq_port}");
         let keys = format!("swarm {:016x}  {}", entry.swarm_id, entry.pubkey_ed25519);
         screen.detail(&format!("node {index:02}"), format!("{addresses}  {keys}"))?;
     }
     exchange::run(plan, fleet, screen).await
 }
 
-fn show_outcome(once: bool, plan: &Plan, screen: &Screen) -> Result<(), Failure> {
+fn show_outcome(
+    once: bool,
+    plan: &Plan,
+    screen: &Screen,
+    [a, b]: &[Party; 2],
+) -> Result<(), Failure> {
     if once {
         return screen.heading("everything held");
     }
+    let [directory_a, directory_b] =
+        ["account-a", "account-b"].map(|name| plan.directory.join(name));
+    a.save(directory_a.clone())?;
+    b.save(directory_b.clone())?;
+    screen.end_status();
     screen.heading("everything held; the network runs until Ctrl-C. Try it:")?;
-    let network = plan.network_file();
-    let network = network.display();
-    for command in [
-        "cepa account new".to_owned(),
-        format!("cepa send --network {network} --to ACCOUNT_ID 'Hello'"),
-        format!("cepa receive --network {network}"),
-    ] {
-        screen.command(&command)?;
+    let cepa = quoted(
+        &env::args_os()
+            .next()
+            .map_or_else(|| "cepa".into(), PathBuf::from),
+    );
+    let network = quoted(&plan.network_file());
+    let to = b.account.id();
+    let [from, dir] = [directory_a, directory_b].map(|directory| quoted(&directory));
+    screen.command(&format!(
+        "{cepa} send --network {network} --dir {from} --to {to} 'Hello again'"
+    ))?;
+    screen.command(&format!("{cepa} receive --network {network} --dir {dir}"))
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);
+    if text.chars().all(is_plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
     }
-    Ok(())
 }

@@ -38,7 +38,7 @@ const MIB: u64 = 1024 * 1024;
 pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let config = Config::read(&arguments.config).map_err(Failure::new)?;
     let keys = identity::load_or_create(&config.data_dir)?;
-    let us = keys.ed25519().public_key();
+    let us = keys.ed25519_public();
     print_identity(&keys)?;
 
     let (network_file, network) = NetworkFile::open(&config.network_file).map_err(Failure::new)?;
@@ -109,8 +109,7 @@ async fn parent_exit(is_wanted: bool) {
 
 /// What the operator puts into the network file. Said before anything can fail for want of it.
 fn print_identity(keys: &NodeKeys) -> Result<(), Failure> {
-    let ed25519 = keys.ed25519().public_key();
-    let x25519 = keys.x25519().public_key();
+    let (ed25519, x25519) = (keys.ed25519_public(), keys.x25519_public());
     writeln!(
         io::stdout(),
         "pubkey_ed25519 {ed25519}\npubkey_x25519  {x25519}\npubkey_legacy  {ed25519}"

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -43,6 +44,8 @@ impl Process {
         let path = |name: &str| dir.path().join(name).display().to_string();
         fs::create_dir_all(dir.path().join("data")).unwrap();
         fs::write(path("data/key_ed25519"), hex::encode(seed)).unwrap();
+        let owner_alone = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(path("data/key_ed25519"), owner_alone).unwrap();
         fs::write(path("network.json"), network.to_string()).unwrap();
         let config = format!(
             "bind_ip = \"127.0.0.1\"\nhttps_port = {port}\nomq_port = {omq_port}\n\

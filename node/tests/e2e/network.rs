@@ -3,8 +3,8 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU16, AtomicU64};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -44,13 +44,20 @@ impl Node {
     }
 }
 
-/// A port that nobody listens on.
+/// A port that nobody listens on, below those that the system gives to outgoing connections: it stays
+/// free while its node is down.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    const FIRST: u16 = 16_384;
+    const COUNT: u16 = 8192;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Each process begins somewhere else: tests may run in many at a time.
+    let begin = u16::try_from(std::process::id() * 64 % u32::from(COUNT)).unwrap();
+    loop {
+        let port = FIRST + (begin + NEXT.fetch_add(1, Relaxed)) % COUNT;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 impl Network {

@@ -1,190 +1,238 @@
-//! The exchange that a devnet is judged by: two new accounts write to each other through onions, each
-//! message lies at every member of the recipient's swarm, and each is decrypted by whom it is for.
+//! Two new accounts write to each other, and everything that can be checked about it is.
 
-use std::time::Instant;
+use core::fmt::Display;
+use std::path::PathBuf;
 
-use cepa_client::{Bootstrap, Client, ClientSettings, Cursors, StoreReport, is_ready};
+use cepa_client::state::State;
+use cepa_client::{Bootstrap, Client, ClientSettings, Cursors};
 use cepa_crypto::Account;
 use cepa_wire::ServiceNode;
 use cepa_wire::onion::EncType;
+use tokio::time::Instant;
+use zeroize::Zeroizing;
 
+use super::super::send::show_path;
 use super::fleet::Fleet;
 use super::plan::Plan;
 use super::screen::Screen;
-use crate::commands::send::show_path;
 use crate::failure::Failure;
 
-/// What is written there and back.
-const LETTER: &str = "Hello from Cepa: no phone number, no name, three relays.";
-const REPLY: &str = "Received, and sealed with the other cipher.";
+/// Somebody with an account and a client of their own.
+pub(super) struct Party {
+    name: &'static str,
+    pub(super) account: Account,
+    client: Client,
+    cipher: &'static str,
+}
 
-/// Runs it: an error is the first thing that did not hold.
-pub(super) async fn run(plan: &Plan, fleet: &mut Fleet, screen: &Screen) -> Result<(), Failure> {
-    let watch = stopwatch();
+/// Waits for the nodes, then sends a message each way. Gives both parties once everything held.
+pub(super) async fn run(
+    plan: &Plan,
+    fleet: &mut Fleet,
+    screen: &Screen,
+) -> Result<[Party; 2], Failure> {
+    wait(plan, fleet, screen).await?;
+    tokio::select! {
+        outcome = exchange(plan, screen) => outcome,
+        failure = fleet.watch() => Err(failure),
+    }
+}
+
+async fn wait(plan: &Plan, fleet: &mut Fleet, screen: &Screen) -> Result<(), Failure> {
+    let started = Instant::now();
+    let bootstrap = Bootstrap::Nodes(plan.service_nodes());
+    let mut client = connect(bootstrap, EncType::XChaCha20).await?;
     let count = plan.nodes.len();
     let progress = |ready: usize| screen.status(format!("{ready} of {count} nodes are ready"));
-    fleet
-        .wait_until_ready(plan, async |node| is_ready(&node.entry).await, progress)
-        .await?;
+    let probe = async |node: &ServiceNode| client.is_ready(node).await;
+    fleet.wait_until_ready(plan, probe, progress).await?;
+    let took = started.elapsed().as_millis();
     screen.proven(
-        "nodes ready",
-        format!("{count} of {count} in {}", elapsed(watch)),
+        "nodes are ready",
+        format!("{count} of {count} answer info  {took} ms"),
     )?;
+    screen.detail("network file", plan.network_file().display())?;
+    screen.detail("seed", plan.seed_url())
+}
 
-    screen.status("asking the seed for the network".to_owned());
+/// A learns of the network from the seed, B from the file; each uses the other cipher.
+async fn exchange(plan: &Plan, screen: &Screen) -> Result<[Party; 2], Failure> {
     let seed = Bootstrap::Seed(plan.seed_url());
-    let client = Client::connect(seed, ClientSettings::default())
-        .await
-        .map_err(Failure::new)?;
-    let mut exchange = Exchange { client, screen };
-    let known = exchange.client.nodes().len();
-    require(known == count, "the seed does not name all nodes")?;
-    screen.proven("seed", format!("{} names {known} nodes", plan.seed_url()))?;
-
-    let (alice, bob) = (new_account()?, new_account()?);
-    screen.proven("account of Alice", alice.id())?;
-    screen.proven("account of Bob", bob.id())?;
-    exchange
-        .write(("Alice", &alice), ("Bob", &bob), LETTER)
-        .await?;
-    exchange.client.set_enc_type(EncType::AesGcm);
-    exchange
-        .write(("Bob", &bob), ("Alice", &alice), REPLY)
-        .await
+    let file = Bootstrap::NetworkFile(plan.network_file());
+    let mut a = Party::make("A", seed, EncType::XChaCha20, "xchacha20").await?;
+    let mut b = Party::make("B", file, EncType::AesGcm, "aes-gcm").await?;
+    for party in [&a, &b] {
+        let node_count = party.client.nodes().len();
+        check(node_count == plan.nodes.len(), || {
+            format!("{} learned of {node_count} nodes only", party.name)
+        })?;
+        screen.proven(&format!("account {}", party.name), party.account.id())?;
+    }
+    deliver(
+        plan,
+        screen,
+        &mut a,
+        &mut b,
+        "Hello from Cepa: three relays do not know us.",
+    )
+    .await?;
+    deliver(
+        plan,
+        screen,
+        &mut b,
+        &mut a,
+        "And nobody else could read it.",
+    )
+    .await?;
+    Ok([a, b])
 }
 
-struct Exchange<'a> {
-    client: Client,
-    screen: &'a Screen,
-}
-
-impl Exchange<'_> {
-    /// One message: sent, found at every member, received, read.
-    async fn write(
-        &mut self,
-        (sender_name, sender): (&str, &Account),
-        (recipient_name, recipient): (&str, &Account),
-        text: &str,
-    ) -> Result<(), Failure> {
-        let screen = self.screen;
-        screen.status(format!("{sender_name} writes to {recipient_name}"));
-        let report = self
-            .client
-            .send_text(sender, &recipient.id(), text)
-            .await
-            .map_err(Failure::new)?;
-        show_stored(
-            screen,
-            &format!("{sender_name} to {recipient_name}"),
-            &report,
-        )?;
-        require(
-            report.signed_count == report.member_count,
-            "not every member signed",
-        )?;
-
-        screen.status(format!(
-            "looking for the message in the swarm of {recipient_name}"
-        ));
-        self.check_members(recipient, &report).await?;
-
-        screen.status(format!("{recipient_name} reads"));
-        let mut cursors = Cursors::default();
-        let received = self
-            .client
-            .receive(recipient, &mut cursors)
-            .await
-            .map_err(Failure::new)?;
-        let message = received
-            .messages
-            .iter()
-            .find(|message| message.text == text);
-        let message = message.ok_or_else(|| Failure::new("the message did not arrive"))?;
-        require(
-            message.sender == sender.id(),
-            "the message names another sender",
-        )?;
-        let title = format!("{recipient_name} received");
-        let millis = received.elapsed.as_millis();
-        screen.proven(&title, format!("\"{}\"", message.text))?;
-        screen.detail("", format!("signed by {}", message.sender))?;
-        screen.detail(
-            "",
-            format!("through {} in {millis} ms", show_path(&received.path)),
-        )
+impl Party {
+    async fn make(
+        name: &'static str,
+        bootstrap: Bootstrap,
+        enc_type: EncType,
+        cipher: &'static str,
+    ) -> Result<Self, Failure> {
+        let mut entropy = Zeroizing::new([0; 16]);
+        getrandom::fill(entropy.as_mut_slice()).map_err(Failure::new)?;
+        Ok(Self {
+            name,
+            account: Account::from_entropy(*entropy),
+            client: connect(bootstrap, enc_type).await?,
+            cipher,
+        })
     }
 
-    /// Asks each member by itself, through an onion.
-    async fn check_members(
-        &mut self,
-        recipient: &Account,
-        report: &StoreReport,
-    ) -> Result<(), Failure> {
-        let watch = stopwatch();
-        let members = self
-            .client
-            .swarm(&recipient.id())
-            .await
-            .map_err(Failure::new)?;
-        for member in &members {
-            let held = self
-                .client
-                .read_new(recipient, member, &mut Cursors::default())
-                .await;
-            let held = held.map_err(Failure::new)?;
-            let has_it = held.iter().any(|message| message.hash == report.hash);
-            require(
-                has_it,
-                &format!("member {} does not hold the message", address(member)),
-            )?;
-        }
-        let addresses: Vec<String> = members.iter().map(address).collect();
-        let count = members.len();
-        let title = format!("held by {count} of {count}");
-        self.screen.proven(
-            &title,
-            format!("{} in {}", addresses.join(" "), elapsed(watch)),
-        )
+    /// Keeps the account for the commands that the user is told to try.
+    pub(super) fn save(&self, directory: PathBuf) -> Result<(), Failure> {
+        let state = State::open(Some(directory)).map_err(Failure::new)?;
+        state.write_account(&self.account).map_err(Failure::new)
     }
 }
 
-fn show_stored(screen: &Screen, title: &str, report: &StoreReport) -> Result<(), Failure> {
-    let (signed, members) = (report.signed_count, report.member_count);
-    let millis = report.elapsed.as_millis();
-    screen.proven(title, format!("hash {}", report.hash))?;
-    screen.detail("", format!("through {}", show_path(&report.path)))?;
-    screen.detail(
-        "",
-        format!("{signed} of {members} members signed that they keep it, {millis} ms"),
+async fn connect(bootstrap: Bootstrap, enc_type: EncType) -> Result<Client, Failure> {
+    let settings = ClientSettings { enc_type };
+    Client::connect(bootstrap, settings)
+        .await
+        .map_err(Failure::new)
+}
+
+/// One message from its sender to its recipient, and into every copy of the mailbox.
+async fn deliver(
+    plan: &Plan,
+    screen: &Screen,
+    sender: &mut Party,
+    recipient: &mut Party,
+    text: &str,
+) -> Result<(), Failure> {
+    let members = plan.members(&recipient.account.id());
+    let hash = send(screen, sender, recipient, text, &members).await?;
+    receive(screen, sender, recipient, text).await?;
+    read_every_copy(screen, recipient, &hash, &members).await
+}
+
+async fn send(
+    screen: &Screen,
+    sender: &mut Party,
+    recipient: &Party,
+    text: &str,
+    members: &[ServiceNode],
+) -> Result<String, Failure> {
+    let step = format!("{} sends to {}", sender.name, recipient.name);
+    screen.status(step.clone());
+    let mailbox = recipient.account.id();
+    let sent = sender
+        .client
+        .send_text(&sender.account, &mailbox, text)
+        .await;
+    let report = sent.map_err(|fault| failed(&step, fault))?;
+    let (signed, count) = (report.signed_count, members.len());
+    check(report.member_count == count && signed == count, || {
+        format!("{step}: {signed} of {count} members signed that they stored it")
+    })?;
+    let path = show_path(&report.path);
+    let took = report.elapsed.as_millis();
+    screen.proven(
+        &step,
+        format!("{} onion through {path}  {took} ms", sender.cipher),
+    )?;
+    screen.detail("message hash", &report.hash)?;
+    screen.detail("stored", format!("{signed} of {count} members signed"))?;
+    Ok(report.hash)
+}
+
+async fn receive(
+    screen: &Screen,
+    sender: &Party,
+    recipient: &mut Party,
+    text: &str,
+) -> Result<(), Failure> {
+    let step = format!("{} receives", recipient.name);
+    screen.status(step.clone());
+    let received = recipient
+        .client
+        .receive(&recipient.account, &mut Cursors::default())
+        .await;
+    let report = received.map_err(|fault| failed(&step, fault))?;
+    let [message] = report.messages.as_slice() else {
+        let count = report.messages.len();
+        return Err(failed(&step, format!("{count} messages instead of one")));
+    };
+    check(report.unreadable_count == 0, || {
+        format!("{step}: a message does not decrypt")
+    })?;
+    check(message.text == text, || {
+        format!("{step}: the text is not the one that was sent")
+    })?;
+    check(message.sender == sender.account.id(), || {
+        format!("{step}: the proven sender is not {}", sender.name)
+    })?;
+    let took = report.elapsed.as_millis();
+    screen.proven(&step, format!("{:?}  {took} ms", message.text))?;
+    screen.detail("signed by", message.sender)?;
+    screen.detail("read through", show_path(&report.path))
+}
+
+/// Asks each member by itself: a new reader, so that it gives everything that it has.
+async fn read_every_copy(
+    screen: &Screen,
+    recipient: &mut Party,
+    hash: &str,
+    members: &[ServiceNode],
+) -> Result<(), Failure> {
+    let started = Instant::now();
+    let step = format!("each copy for {}", recipient.name);
+    screen.status(step.clone());
+    for member in members {
+        let (account, client) = (&recipient.account, &mut recipient.client);
+        let read = client
+            .read_new(account, member, &mut Cursors::default())
+            .await;
+        let messages = read.map_err(|fault| failed(&step, fault))?;
+        check(messages.iter().any(|message| message.hash == hash), || {
+            format!(
+                "{step}: {}:{} does not hold the message",
+                member.ip, member.port
+            )
+        })?;
+    }
+    let count = members.len();
+    let took = started.elapsed().as_millis();
+    screen.proven(
+        &step,
+        format!("{count} of {count} members hold it  {took} ms"),
     )
 }
 
-fn address(node: &ServiceNode) -> String {
-    format!("{}:{}", node.ip, node.port)
+fn failed(step: &str, fault: impl Display) -> Failure {
+    Failure::new(format!("{step}: {fault}"))
 }
 
-fn new_account() -> Result<Account, Failure> {
-    let mut entropy = [0; 16];
-    getrandom::fill(&mut entropy).map_err(Failure::new)?;
-    Ok(Account::from_entropy(entropy))
-}
-
-fn require(holds: bool, otherwise: &str) -> Result<(), Failure> {
+fn check(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), Failure> {
     if holds {
         Ok(())
     } else {
-        Err(Failure::new(otherwise))
+        Err(Failure::new(otherwise()))
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a person is told how long it took"
-)]
-fn stopwatch() -> Instant {
-    Instant::now()
-}
-
-fn elapsed(since: Instant) -> String {
-    format!("{} ms", since.elapsed().as_millis())
 }

@@ -8,6 +8,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use cepa_wire::ServiceNode;
 use tokio::process::{Child, Command};
 use tokio::time;
 
@@ -18,6 +19,8 @@ use crate::failure::Failure;
 const READY_TIMEOUT: Duration = Duration::from_mins(1);
 /// Between two looks at a node that is not ready.
 const READY_INTERVAL: Duration = Duration::from_millis(50);
+/// An answer to a probe, so that one node that hangs does not hide that another has ended.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// From being told to stop until being killed: the message log is synced meanwhile.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much of a log says why a node ended.
@@ -49,14 +52,16 @@ impl Fleet {
     pub(super) async fn wait_until_ready(
         &mut self,
         plan: &Plan,
-        probe: impl AsyncFn(&PlannedNode) -> bool,
+        mut probe: impl AsyncFnMut(&ServiceNode) -> bool,
         progress: impl Fn(usize),
     ) -> Result<(), Failure> {
         let all_ready = async {
             loop {
                 for (node, planned) in self.nodes.iter_mut().zip(&plan.nodes) {
                     node.check_alive()?;
-                    node.is_ready = node.is_ready || probe(planned).await;
+                    let is_answering = !node.is_ready
+                        && time::timeout(PROBE_TIMEOUT, probe(&planned.entry)).await == Ok(true);
+                    node.is_ready |= is_answering;
                 }
                 let ready_count = self.nodes.iter().filter(|node| node.is_ready).count();
                 progress(ready_count);

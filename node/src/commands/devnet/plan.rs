@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::{fs, thread};
 
 use cepa_control::{Config, Network};
-use cepa_wire::ServiceNode;
+use cepa_crypto::swarm_space::{nearest_swarm, swarm_space};
+use cepa_wire::{Mailbox, ServiceNode};
 
 use super::super::run::identity;
 use crate::failure::Failure;
@@ -77,6 +78,16 @@ impl Plan {
         self.nodes.iter().map(|node| node.entry.clone()).collect()
     }
 
+    /// The members of the swarm that keeps a mailbox, as this plan has it.
+    pub(super) fn members(&self, mailbox: &Mailbox) -> Vec<ServiceNode> {
+        let mut nodes = self.service_nodes();
+        let mut swarm_ids: Vec<_> = nodes.iter().map(|node| node.swarm_id).collect();
+        swarm_ids.sort_unstable();
+        let swarm_id = nearest_swarm(swarm_space(mailbox), &swarm_ids);
+        nodes.retain(|node| Some(node.swarm_id) == swarm_id);
+        nodes
+    }
+
     /// Where clients ask for the node list.
     pub(super) fn seed_url(&self) -> String {
         format!("http://{}/json_rpc", self.seed_address)
@@ -114,13 +125,13 @@ impl PlannedNode {
         };
         let directory = directory.join(format!("node-{index:02}"));
         let keys = identity::load_or_create(&directory.join("data"))?;
-        let pubkey_ed25519 = keys.ed25519().public_key();
+        let pubkey_ed25519 = keys.ed25519_public();
         let entry = ServiceNode {
             ip: Ipv4Addr::LOCALHOST,
             port,
             omq_port,
             pubkey_ed25519,
-            pubkey_x25519: keys.x25519().public_key(),
+            pubkey_x25519: keys.x25519_public(),
             pubkey_legacy: pubkey_ed25519.0,
             swarm_id,
         };
@@ -243,7 +254,7 @@ mod tests {
                 (node.entry.port, node.entry.omq_port)
             );
             let keys = identity::load_or_create(&config.data_dir).unwrap();
-            assert_eq!(keys.ed25519().public_key(), node.entry.pubkey_ed25519);
+            assert_eq!(keys.ed25519_public(), node.entry.pubkey_ed25519);
             assert!(ports.insert(config.https_port) && ports.insert(config.omq_port));
             swarm_ids.insert(node.entry.swarm_id);
         }
