@@ -45,9 +45,9 @@ fn tally(
         let is_signed = entry
             .is_some_and(|entry| text(entry).is_some_and(|text| is_signed_by(&key, entry, &text)));
         if is_signed {
-            tally.signed.push(key)
+            tally.signed.push(key);
         } else {
-            tally.failed.push(key)
+            tally.failed.push(key);
         }
     }
     Ok(tally)

@@ -450,12 +450,13 @@ impl Client {
             let path =
                 self.pool
                     .choose_path(guard.as_ref(), &destination.pubkey_ed25519, random_below)?;
-            let path = path.ok_or(ClientError::TooFewNodes(self.pool.nodes().len()))?;
+            let path = path.ok_or_else(|| ClientError::TooFewNodes(self.pool.nodes().len()))?;
             let payload = request(self.now()).encode_json();
             match self.send_onion(&path, destination, &payload).await? {
                 Ok(answer) => {
-                    path.iter()
-                        .for_each(|relay| self.pool.forgive(&relay.pubkey_ed25519));
+                    for relay in &path {
+                        self.pool.forgive(&relay.pubkey_ed25519);
+                    }
                     self.guard = path.first().map(|guard| guard.pubkey_ed25519);
                     self.last_path = path;
                     return Ok(answer);
@@ -487,7 +488,11 @@ impl Client {
         let address = SocketAddrV4::new(guard.ip, guard.port);
         let answer = self
             .http
-            .post_node(address, "/onion_req/v2", onion.body.clone().into())
+            .post_node(
+                address,
+                "/onion_req/v2",
+                Bytes::copy_from_slice(onion.body()),
+            )
             .await;
         Ok(match answer {
             Err(why) => Err((PathFailure::StrikeGuard, format!("the guard: {why}"))),
@@ -513,8 +518,9 @@ impl Client {
                 self.guard = None;
             }
             PathFailure::StrikePath => {
-                path.iter()
-                    .for_each(|relay| self.pool.strike(&relay.pubkey_ed25519));
+                for relay in path {
+                    self.pool.strike(&relay.pubkey_ed25519);
+                }
                 self.guard = None;
             }
         }

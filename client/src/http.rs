@@ -63,11 +63,11 @@ impl Http {
         path: &'static str,
         body: Bytes,
     ) -> HttpResult {
-        if let Some(mut kept) = self.nodes.remove(&address) {
-            if let Ok(answer) = send(&mut kept, &address.to_string(), path, body.clone()).await {
-                self.keep(address, kept);
-                return Ok(answer);
-            }
+        if let Some(mut kept) = self.nodes.remove(&address)
+            && let Ok(answer) = send(&mut kept, &address.to_string(), path, body.clone()).await
+        {
+            self.keep(address, kept);
+            return Ok(answer);
         }
         let mut connection = self.connect_node(address).await?;
         let answer = send(&mut connection, &address.to_string(), path, body).await?;

@@ -16,8 +16,7 @@ pub type LayerRandom = ([u8; 32], [u8; 24]);
 
 /// A wrapped request.
 pub struct Onion {
-    /// What the guard gets at `/onion_req/v2`.
-    pub body: Vec<u8>,
+    body: Vec<u8>,
     answer_key: LayerKey,
 }
 
@@ -107,6 +106,11 @@ fn seal_layer(
 }
 
 impl Onion {
+    /// What the guard gets at `/onion_req/v2`.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
     /// Opens what came back through the guard with status 200.
     pub fn open_answer(&self, body: &[u8]) -> Result<OnionAnswer, ClientError> {
         let sealed = STANDARD
@@ -165,7 +169,7 @@ mod tests {
                 Ok(([count; 32], [count; 24]))
             };
             let onion = wrap_request(&nodes[..3], &nodes[3], b"payload", enc_type, random).unwrap();
-            let frame = Frame::parse(&onion.body).unwrap();
+            let frame = Frame::parse(onion.body()).unwrap();
             let mut address = LayerAddress::parse(frame.control).unwrap();
             let mut blob = frame.blob.to_vec();
             for (hop, keys) in keys.iter().enumerate() {

@@ -102,19 +102,22 @@ pub fn encrypt(
 
 /// Opens the raw `data` of a retrieved message.
 pub fn decrypt(recipient: &Account, data: &[u8]) -> Result<Received, MessageError> {
-    let malformed = MessageError::Malformed;
-    let message = WebSocketMessage::decode(data).map_err(|_| malformed("WebSocketMessage"))?;
+    let message =
+        WebSocketMessage::decode(data).map_err(|_| MessageError::Malformed("WebSocketMessage"))?;
     let body = message.request.and_then(|request| request.body);
-    let body = body.ok_or(malformed("WebSocketMessage"))?;
-    let envelope = Envelope::decode(body.as_slice()).map_err(|_| malformed("Envelope"))?;
+    let body = body.ok_or(MessageError::Malformed("WebSocketMessage"))?;
+    let envelope =
+        Envelope::decode(body.as_slice()).map_err(|_| MessageError::Malformed("Envelope"))?;
     if envelope.kind != Some(SESSION_MESSAGE) {
-        return Err(malformed("Envelope"));
+        return Err(MessageError::Malformed("Envelope"));
     }
-    let sealed = envelope.content.ok_or(malformed("Envelope"))?;
+    let sealed = envelope
+        .content
+        .ok_or(MessageError::Malformed("Envelope"))?;
     let plaintext = open(recipient, &sealed)?;
     let (sender, padded) = check_signature(recipient, &plaintext)?;
-    let content = unpad(padded).ok_or(malformed("padding"))?;
-    let content = Content::decode(content).map_err(|_| malformed("Content"))?;
+    let content = unpad(padded).ok_or(MessageError::Malformed("padding"))?;
+    let content = Content::decode(content).map_err(|_| MessageError::Malformed("Content"))?;
     let data_message = content.data_message.ok_or(MessageError::NoText)?;
     let text = data_message
         .body

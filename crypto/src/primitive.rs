@@ -116,12 +116,12 @@ pub fn aes_cbc_decrypt(
         .map_err(|_| OpenError)
 }
 
-/// NaCl's `crypto_box_beforenm`: the key of a box from a Diffie-Hellman secret.
+/// `NaCl`'s `crypto_box_beforenm`: the key of a box from a Diffie-Hellman secret.
 pub fn box_key(shared_secret: &[u8; 32]) -> Zeroizing<[u8; 32]> {
     Zeroizing::new(salsa20::hsalsa::<U10>(shared_secret.into(), &[0; 16].into()).into())
 }
 
-/// NaCl's `crypto_secretbox` (XSalsa20-Poly1305): tag first, then the ciphertext.
+/// `NaCl`'s `crypto_secretbox` (XSalsa20-Poly1305): tag first, then the ciphertext.
 pub fn secretbox_seal(key: &[u8; 32], nonce: &[u8; 24], plaintext: &[u8]) -> Vec<u8> {
     let (mut cipher, mac_key) = secretbox_begin(key, nonce);
     let mut output = vec![0; TAG_SIZE];
@@ -132,7 +132,7 @@ pub fn secretbox_seal(key: &[u8; 32], nonce: &[u8; 24], plaintext: &[u8]) -> Vec
     output
 }
 
-/// Opens NaCl's `crypto_secretbox`.
+/// Opens `NaCl`'s `crypto_secretbox`.
 pub fn secretbox_open(
     key: &[u8; 32],
     nonce: &[u8; 24],

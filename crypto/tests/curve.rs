@@ -1,4 +1,5 @@
 //! Two ends of a CURVE connection in memory.
+#![expect(clippy::unwrap_used, reason = "what fails in a test ends it")]
 
 use bytes::Bytes;
 use cepa_crypto::X25519SecretKey;

@@ -1,4 +1,5 @@
 //! What real nodes and clients signed, hashed and encrypted (`golden.json`, `swarm_map.json`).
+#![expect(clippy::unwrap_used, reason = "what fails in a test ends it")]
 
 use cepa_crypto::request_signature::{
     delete_answer_text, delete_text, retrieve_text, store_text, verify_request,

@@ -127,8 +127,8 @@ impl RunningNode {
 /// Starts a node. It listens when this returns; it answers 503 until its view has it in a swarm.
 pub fn start(
     settings: NodeSettings,
-    view: Arc<ArcSwap<NetworkView>>,
-    counters: Arc<Counters>,
+    view: &Arc<ArcSwap<NetworkView>>,
+    counters: &Arc<Counters>,
 ) -> Result<RunningNode, StartError> {
     assert!(
         !settings.shard_cpus.is_empty(),
@@ -166,8 +166,8 @@ pub fn start(
             data_dir: data_dir.clone(),
             segment_size: settings.segment_size,
             allow_aes_cbc: settings.allow_aes_cbc,
-            network: Arc::clone(&view),
-            counters: Arc::clone(&counters),
+            network: Arc::clone(view),
+            counters: Arc::clone(counters),
             rings,
             stop: Arc::clone(&stop),
         };

@@ -105,13 +105,12 @@ fn dial(tile: &Rc<Tile>, node: &ServiceNode) -> Rc<Link> {
     let address = SocketAddrV4::new(node.ip, node.omq_port);
     let (tile, dialled) = (Rc::clone(tile), Rc::clone(&link));
     spawn_local(async move {
-        match within(DIAL_TIMEOUT, TcpStream::connect(address)).await {
-            Some(Ok(stream)) => link::run(tile, dialled, stream, Side::Dialled).await,
-            _ => {
-                count(&tile.counters.omq_failed);
-                dialled.close();
-                tile.links.forget(&dialled);
-            }
+        if let Some(Ok(stream)) = within(DIAL_TIMEOUT, TcpStream::connect(address)).await {
+            link::run(tile, dialled, stream, Side::Dialled).await;
+        } else {
+            count(&tile.counters.omq_failed);
+            dialled.close();
+            tile.links.forget(&dialled);
         }
     })
     .detach();

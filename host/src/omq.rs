@@ -134,14 +134,13 @@ where
 
 /// `sn.onion_request [dict]` -> `[code][body]`
 async fn relay_onion(tile: Rc<Tile>, parts: Vec<Bytes>) -> Option<Vec<Bytes>> {
-    let (status, body) = match parts.as_slice() {
-        [part] => onions::relay(&tile, part).await,
-        _ => {
-            count(&tile.counters.onion_malformed);
-            let got = parts.len();
-            let text = format!("Invalid internal onion request: expected 1 part, got {got}");
-            (400, Bytes::from(text))
-        }
+    let (status, body) = if let [part] = parts.as_slice() {
+        onions::relay(&tile, part).await
+    } else {
+        count(&tile.counters.onion_malformed);
+        let got = parts.len();
+        let text = format!("Invalid internal onion request: expected 1 part, got {got}");
+        (400, Bytes::from(text))
     };
     Some(vec![Bytes::from(status.to_string()), body])
 }

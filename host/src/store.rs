@@ -58,7 +58,7 @@ impl LocalLog {
     }
 
     /// Drives the log for as long as the executor lives.
-    pub(crate) async fn run(self: Rc<Self>) {
+    pub(crate) async fn run(self: Rc<Self>) -> ! {
         self.wake.notify();
         loop {
             let now = clock::now();

@@ -10,7 +10,6 @@ pub(crate) struct Failure {
 
 impl Failure {
     /// From an error, or from words.
-    #[expect(clippy::needless_pass_by_value, reason = "so that it fits map_err")]
     pub(crate) fn new(message: impl fmt::Display) -> Self {
         // An error from below may have lines of its own: here it becomes one.
         let message = message.to_string();

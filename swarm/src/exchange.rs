@@ -112,11 +112,13 @@ enum Kind {
 /// What a request needs done before it can be answered, or the answer.
 enum Plan {
     Answer(Answer),
-    Run {
-        kind: Kind,
-        command: Command,
-        forward: Option<Forward>,
-    },
+    Run(Box<Run>),
+}
+
+struct Run {
+    kind: Kind,
+    command: Command,
+    forward: Option<Forward>,
 }
 
 struct Forward {
@@ -207,11 +209,12 @@ impl Exchange {
             };
             let part = match plan(request, self.origin, local) {
                 Plan::Answer(answer) => Part::Done(answer),
-                Plan::Run {
-                    kind,
-                    command,
-                    forward,
-                } => {
+                Plan::Run(run) => {
+                    let Run {
+                        kind,
+                        command,
+                        forward,
+                    } = *run;
                     let part = self.parts.len();
                     self.actions.push_back(Action::Command {
                         ticket: join(part, 0),
@@ -320,12 +323,10 @@ fn is_success(answer: &Answer) -> bool {
 }
 
 /// Checks that a mailbox is this node's; else the answer that names the right swarm.
-fn check_swarm(mailbox: &Mailbox, local: Local<'_>) -> Result<u64, Plan> {
+fn check_swarm(mailbox: &Mailbox, local: Local<'_>) -> Result<u64, Answer> {
     match local.view.us() {
         Some(us) if local.view.is_ours(mailbox) => Ok(us.swarm_id),
-        _ => Err(Plan::Answer(answers::swarm(
-            local.view, mailbox, 421, local.now,
-        ))),
+        _ => Err(answers::swarm(local.view, mailbox, 421, local.now)),
     }
 }
 

@@ -6,7 +6,7 @@ use core::time::Duration;
 /// How far a stored message's timestamp may be ahead, and its expiry past.
 pub const STORE_TOLERANCE: Duration = Duration::from_secs(10);
 /// How far a signature's timestamp may be off.
-pub const SIGNATURE_TOLERANCE: Duration = Duration::from_secs(60);
+pub const SIGNATURE_TOLERANCE: Duration = Duration::from_mins(1);
 /// The same for a request that a member forwarded: it was on its way a little longer.
 pub const SIGNATURE_TOLERANCE_FORWARDED: Duration = Duration::from_secs(70);
 /// Shortest life of a message.

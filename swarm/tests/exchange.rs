@@ -1,4 +1,5 @@
 //! What an exchange refuses, and how it treats members that are down, slow or wrong.
+#![expect(clippy::unwrap_used, reason = "what fails in a test ends it")]
 
 use bytes::Bytes;
 use cepa_crypto::{Account, NodeKeys, request_signature};

@@ -23,9 +23,9 @@ pub enum Tree {
     /// Bytes: padded base64 in JSON, raw in bt.
     Bytes(Bytes),
     /// A list.
-    List(Vec<Tree>),
+    List(Vec<Self>),
     /// A dict; the keys are sorted in both encodings.
-    Dict(BTreeMap<Cow<'static, str>, Tree>),
+    Dict(BTreeMap<Cow<'static, str>, Self>),
 }
 
 impl Tree {
@@ -174,7 +174,9 @@ impl Tree {
             }
             Self::List(values) => {
                 writer.list();
-                values.iter().for_each(|value| value.write_bt(writer));
+                for value in values {
+                    value.write_bt(writer);
+                }
                 writer.end();
             }
             Self::Dict(pairs) => {

@@ -30,7 +30,7 @@ macro_rules! public_bytes {
             }
 
             /// Lower-case hex.
-            pub fn to_hex(&self) -> String {
+            pub fn to_hex(self) -> String {
                 hex::encode(self.0)
             }
         }

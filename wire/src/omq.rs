@@ -63,7 +63,7 @@ impl Message {
             name => {
                 let is_word = !name.is_empty()
                     && name.len() <= NAME_SIZE_MAX
-                    && name.iter().all(|byte| byte.is_ascii_graphic());
+                    && name.iter().all(u8::is_ascii_graphic);
                 let name = core::str::from_utf8(name)
                     .ok()
                     .filter(|_| is_word)?

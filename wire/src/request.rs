@@ -35,9 +35,9 @@ pub enum ClientRequest {
     /// A question to the node's chain daemon.
     Oxend(OxendRequest),
     /// Independent subrequests.
-    Batch(Vec<ClientRequest>),
+    Batch(Vec<Self>),
     /// Subrequests that stop at the first answer that is not 2xx.
-    Sequence(Vec<ClientRequest>),
+    Sequence(Vec<Self>),
 }
 
 /// Parameters of `store`. A relative `ttl` has become an absolute expiry.

@@ -100,13 +100,12 @@ pub fn encode_message_head(size: usize, output: &mut Vec<u8>) {
 }
 
 fn encode_head(flags: u8, size: usize, output: &mut Vec<u8>) {
-    match u8::try_from(size) {
-        Ok(size) => output.extend_from_slice(&[flags, size]),
-        Err(_) => {
-            output.push(flags | FLAG_LONG);
-            let size = u64::try_from(size).unwrap_or(u64::MAX);
-            output.extend_from_slice(&size.to_be_bytes());
-        }
+    if let Ok(size) = u8::try_from(size) {
+        output.extend_from_slice(&[flags, size]);
+    } else {
+        output.push(flags | FLAG_LONG);
+        let size = u64::try_from(size).unwrap_or(u64::MAX);
+        output.extend_from_slice(&size.to_be_bytes());
     }
 }
 
@@ -296,7 +295,9 @@ mod tests {
             }])
             .collect();
         let mut stream = Vec::new();
-        frames.iter().for_each(|frame| frame.encode(&mut stream));
+        for frame in &frames {
+            frame.encode(&mut stream);
+        }
         for cut in [1, 3, 254, 4096, stream.len()] {
             let mut decoder = Decoder::new();
             let mut decoded = Vec::new();

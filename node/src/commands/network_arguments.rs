@@ -19,7 +19,7 @@ pub(crate) struct NetworkArguments {
     /// Learn of the network from a seed, such as the `seed_url` of a network file
     #[arg(long, value_name = "URL", conflicts_with = "network")]
     seed: Option<String>,
-    /// Learn of the network from a file [default: the one that CEPA_NETWORK names, or
+    /// Learn of the network from a file [default: the one that `CEPA_NETWORK` names, or
     /// ./devnet/network.json]
     #[arg(long, value_name = "FILE")]
     network: Option<PathBuf>,

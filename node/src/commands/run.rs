@@ -49,8 +49,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     // The node starts after the endpoints: if a port of theirs is taken, nothing is to be undone.
     let control = runtime.block_on(Control::bind(&config))?;
     let settings = node_settings(config, keys);
-    let running = cepa_host::start(settings, Arc::clone(&view), Arc::clone(&counters))
-        .map_err(Failure::new)?;
+    let running = cepa_host::start(settings, &view, &counters).map_err(Failure::new)?;
     info!("listening");
 
     let outcome = runtime.block_on(async {

@@ -1,12 +1,12 @@
 //! A node process killed with SIGKILL under load: every acknowledged message is there afterwards.
 
+use core::net::Ipv4Addr;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::time::Duration;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Duration;
 
 use cepa_crypto::NodeKeys;
 use cepa_wire::ServiceNode;
@@ -135,9 +135,10 @@ fn every_acknowledged_message_survives_kill_9() {
         let port = process.port;
         std::thread::scope(|scope| {
             let (stop, next) = (&stop, &next);
-            let storing: Vec<_> = (0..ACCOUNT_COUNT)
-                .map(|owner| scope.spawn(move || store_until(stop, port, owner, next)))
-                .collect();
+            let mut storing = Vec::new();
+            for owner in 0..ACCOUNT_COUNT {
+                storing.push(scope.spawn(move || store_until(stop, port, owner, next)));
+            }
             while next.load(Ordering::Relaxed) % 400 < 200 {
                 std::thread::park_timeout(Duration::from_millis(1));
             }

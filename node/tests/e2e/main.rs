@@ -1,4 +1,10 @@
 //! Real nodes on loopback, spoken to by hand-made HTTPS and OMQ: what the protocol pages promise.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what fails in a test ends it"
+)]
 
 mod https;
 mod kill;

@@ -1,11 +1,12 @@
 //! Nodes of this process, each with its own directory, keys and ports, and a plain HTTPS client.
 
+use core::net::Ipv4Addr;
+use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicU16, AtomicU64};
+use core::time::Duration;
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU16, AtomicU64};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use cepa_crypto::{Account, NodeKeys, request_signature};
@@ -93,7 +94,7 @@ impl Network {
             segment_size: 4 << 20,
         };
         let network = Arc::new(ArcSwap::from_pointee(NetworkView::new(view)));
-        let running = cepa_host::start(settings, network, Arc::clone(&node.counters));
+        let running = cepa_host::start(settings, &network, &node.counters);
         node.running = Some(running.expect("the node starts"));
     }
 
@@ -194,6 +195,12 @@ pub(crate) fn exchange(port: u16, request: &[u8]) -> std::io::Result<Reply> {
 }
 
 pub(crate) fn connect(port: u16) -> std::io::Result<StreamOwned<ClientConnection, TcpStream>> {
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    Ok(StreamOwned::new(tls_client(), stream))
+}
+
+fn tls_client() -> ClientConnection {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -202,10 +209,7 @@ pub(crate) fn connect(port: u16) -> std::io::Result<StreamOwned<ClientConnection
         .with_custom_certificate_verifier(Arc::new(AnyCertificate))
         .with_no_client_auth();
     let name = ServerName::try_from("localhost").unwrap();
-    let connection = ClientConnection::new(Arc::new(config), name).unwrap();
-    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-    Ok(StreamOwned::new(connection, stream))
+    ClientConnection::new(Arc::new(config), name).unwrap()
 }
 
 /// Session's clients do not verify nodes' certificates either.
@@ -262,7 +266,7 @@ pub(crate) fn store(mailbox: Mailbox, data: &[u8]) -> ClientRequest {
         mailbox,
         namespace: Namespace::INBOX,
         timestamp: now,
-        expiry: now.saturating_add(Duration::from_secs(3600)),
+        expiry: now.saturating_add(Duration::from_hours(1)),
         data: data.to_vec().into(),
         sig_timestamp: None,
         proof: None,

@@ -1,8 +1,9 @@
 //! OMQ by hand: the probes of `golden.json` against a running node, and a link that asks back.
 
+use core::net::Ipv4Addr;
+use core::time::Duration;
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpStream};
-use std::time::Duration;
+use std::net::TcpStream;
 
 use bytes::Bytes;
 use cepa_crypto::NodeKeys;
@@ -195,7 +196,7 @@ fn transferred_messages_arrive_in_the_namespace_that_their_hash_tells() {
         namespace: Namespace::INBOX,
         hash: message_hash(&owner.id(), Namespace(namespace), data),
         timestamp: crate::network::ago(60),
-        expiry: cepa_host::clock::now().saturating_add(Duration::from_secs(600)),
+        expiry: cepa_host::clock::now().saturating_add(Duration::from_mins(10)),
         data: Bytes::from_static(data),
     };
     let forged = Transferred {

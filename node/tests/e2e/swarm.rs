@@ -1,6 +1,7 @@
 //! A swarm of five: every member keeps every message, and one that is dead holds nobody up.
 
-use std::net::{Ipv4Addr, TcpListener};
+use core::net::Ipv4Addr;
+use std::net::TcpListener;
 
 use crate::network::{Network, account, retrieve, store};
 
@@ -82,7 +83,7 @@ fn a_member_that_accepts_and_stays_silent_is_waited_for_once() {
     while !failed_members(&network.rpc(0, &store(account(1).id(), &[number])).json()).is_empty() {
         number += 1;
         assert!(number < 200, "the member that returned is not asked again");
-        std::thread::park_timeout(std::time::Duration::from_millis(500));
+        std::thread::park_timeout(core::time::Duration::from_millis(500));
     }
 }
 

@@ -8,7 +8,7 @@ use cepa_wire::answer::{Answer, Tree};
 use cepa_wire::request::{ClientRequest, Delete};
 
 use super::{
-    Forward, Kind, Local, Origin, Plan, check_swarm, failed_entry, gathered, gathered_answer,
+    Forward, Kind, Local, Origin, Plan, Run, check_swarm, failed_entry, gathered, gathered_answer,
 };
 use crate::fan_out::FanOut;
 
@@ -19,7 +19,7 @@ pub(super) struct Finish {
 pub(super) fn plan(delete: Delete, origin: Origin, local: Local<'_>) -> Plan {
     let swarm_id = match check_swarm(&delete.mailbox, local) {
         Ok(swarm_id) => swarm_id,
-        Err(wrong_swarm) => return wrong_swarm,
+        Err(wrong_swarm) => return Plan::Answer(wrong_swarm),
     };
     if verify_request(&delete.mailbox, &delete.proof, &delete_text(&delete)).is_err() {
         return Plan::Answer(Answer::text(
@@ -41,11 +41,11 @@ pub(super) fn plan(delete: Delete, origin: Origin, local: Local<'_>) -> Plan {
         method: "delete",
         params: Bytes::from(ClientRequest::Delete(delete.clone()).encode_bt()),
     });
-    Plan::Run {
+    Plan::Run(Box::new(Run {
         kind: Kind::Delete(Finish { request: delete }),
         command,
         forward,
-    }
+    }))
 }
 
 impl Finish {

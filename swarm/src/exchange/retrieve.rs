@@ -6,7 +6,7 @@ use cepa_wire::answer::Answer;
 use cepa_wire::request::Retrieve;
 use cepa_wire::{MessageHash, Namespace, Timestamp};
 
-use super::{Kind, Local, Plan, check_swarm};
+use super::{Kind, Local, Plan, Run, check_swarm};
 use crate::answers;
 use crate::limits::{RETRIEVE_SIZE_MAX, SIGNATURE_TOLERANCE};
 
@@ -15,7 +15,7 @@ const LEGACY_GROUP: Namespace = Namespace(-10);
 
 pub(super) fn plan(retrieve: &Retrieve, local: Local<'_>) -> Plan {
     if let Err(wrong_swarm) = check_swarm(&retrieve.mailbox, local) {
-        return wrong_swarm;
+        return Plan::Answer(wrong_swarm);
     }
     if let Err(refusal) = authorise(retrieve, local) {
         return Plan::Answer(refusal);
@@ -34,11 +34,11 @@ pub(super) fn plan(retrieve: &Retrieve, local: Local<'_>) -> Plan {
             .unwrap_or(usize::MAX),
         size_max: size_max(retrieve),
     };
-    Plan::Run {
+    Plan::Run(Box::new(Run {
         kind: Kind::Retrieve,
         command,
         forward: None,
-    }
+    }))
 }
 
 /// Negative means a fraction of the node's own limit; unset means a fifth, or all of it when a count

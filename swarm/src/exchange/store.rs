@@ -9,7 +9,7 @@ use cepa_wire::answer::{Answer, Tree};
 use cepa_wire::request::{ClientRequest, Store};
 
 use super::{
-    Forward, Kind, Local, Origin, Plan, check_swarm, failed_entry, gathered, gathered_answer,
+    Forward, Kind, Local, Origin, Plan, Run, check_swarm, failed_entry, gathered, gathered_answer,
 };
 use crate::answers::{Dict, millis};
 use crate::fan_out::FanOut;
@@ -25,7 +25,7 @@ pub(super) struct Finish {
 pub(super) fn plan(store: Store, origin: Origin, local: Local<'_>) -> Plan {
     let swarm_id = match check_swarm(&store.mailbox, local) {
         Ok(swarm_id) => swarm_id,
-        Err(wrong_swarm) => return wrong_swarm,
+        Err(wrong_swarm) => return Plan::Answer(wrong_swarm),
     };
     if let Err(refusal) = authorise(&store, origin, local) {
         return Plan::Answer(refusal);
@@ -44,11 +44,11 @@ pub(super) fn plan(store: Store, origin: Origin, local: Local<'_>) -> Plan {
         method: "store",
         params: Bytes::from(ClientRequest::Store(store).encode_bt()),
     });
-    Plan::Run {
+    Plan::Run(Box::new(Run {
         kind: Kind::Store(Finish { hash }),
         command,
         forward,
-    }
+    }))
 }
 
 fn authorise(store: &Store, origin: Origin, local: Local<'_>) -> Result<(), Answer> {

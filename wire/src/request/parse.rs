@@ -82,7 +82,7 @@ fn one_of<T>(first: (&str, Option<T>), second: (&str, Option<T>)) -> Parsed<Opti
 }
 
 /// `pubkey`, or `pubKey` as old clients write it.
-fn either_pubkey<'a>(params: Source<'a>) -> Parsed<&'a [u8]> {
+fn either_pubkey(params: Source<'_>) -> Parsed<&[u8]> {
     let old = params.text("pubKey")?;
     let pubkey = params.text("pubkey")?;
     require("pubkey", one_of(("pubkey", pubkey), ("pubKey", old))?)

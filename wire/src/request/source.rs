@@ -192,7 +192,7 @@ impl<'a> Source<'a> {
     }
 
     /// The subrequests of a batch: method and parameters of each.
-    pub(super) fn subrequests(self) -> Result<Vec<(&'a str, Source<'a>)>, RequestError> {
+    pub(super) fn subrequests(self) -> Result<Vec<(&'a str, Self)>, RequestError> {
         const NONE: &str = "Invalid batch request: no valid \"requests\" field";
         match self.field("requests") {
             Some(Field::Json(Value::Array(rows))) if !rows.is_empty() => {

@@ -25,7 +25,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much of a log says why a node ended.
 const LOG_TAIL_SIZE: u64 = 4096;
-const LOG_TAIL_LINE_COUNT: usize = 12;
+const LOG_TAIL_LINE_COUNT: usize = 8;
 
 pub(super) struct Fleet {
     nodes: Vec<Node>,
@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(tail(""), "");
         assert_eq!(tail("a\n\n  b\n"), "a | b");
         let lines: Vec<_> = (0..20).map(|line| line.to_string()).collect();
-        assert_eq!(tail(&lines.join("\n")), lines[8..].join(" | "));
+        assert_eq!(tail(&lines.join("\n")), lines[12..].join(" | "));
         assert!(tail(&"x".repeat(100_000)).len() <= 4096);
     }
 }

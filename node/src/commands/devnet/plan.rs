@@ -2,7 +2,7 @@
 
 use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::fs::DirBuilder;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::{fs, thread};
@@ -45,17 +45,7 @@ impl Plan {
         base_port: Option<u16>,
     ) -> Result<Self, Failure> {
         make_directory(&directory)?;
-        // The listeners hold the ports until all of them are found.
-        let listeners = free_ports(2 * node_count + 1, base_port)?;
-        let mut ports = Vec::with_capacity(listeners.len());
-        for listener in &listeners {
-            let address = listener.local_addr();
-            ports.push(
-                address
-                    .map_err(|fault| Failure::new(fault.to_string()))?
-                    .port(),
-            );
-        }
+        let ports = free_ports(2 * node_count + 1, base_port)?;
         let [node_ports @ .., seed_port] = ports.as_slice() else {
             return Err(Failure::new("a devnet needs ports"));
         };
@@ -181,23 +171,43 @@ fn swarm_id(index: usize, count: usize) -> u64 {
     share / 2 + share * index as u64
 }
 
-/// Listeners on free loopback ports: `base_port` and those that follow, or any.
-fn free_ports(count: usize, base_port: Option<u16>) -> Result<Vec<TcpListener>, Failure> {
-    if let Some(base) = base_port {
-        let ports: Vec<u16> = (base..=u16::MAX).take(count).collect();
-        if base == 0 || ports.len() < count {
-            let reason = format!("--base-port {base}: {count} ports from there are not to be had");
-            return Err(Failure::new(reason));
-        }
-        return ports.into_iter().map(listen).collect();
+/// Free loopback ports: `base_port` and those that follow, or any.
+fn free_ports(count: usize, base_port: Option<u16>) -> Result<Vec<u16>, Failure> {
+    match base_port {
+        Some(base) => ports_from(count, base),
+        None => any_ports(count),
     }
+}
+
+/// A port is free when nobody answers there. (To bind it would tell less: what an earlier devnet left
+/// in `TIME_WAIT` refuses us, and not the nodes.)
+fn ports_from(count: usize, base: u16) -> Result<Vec<u16>, Failure> {
+    let ports: Vec<u16> = (base..=u16::MAX).take(count).collect();
+    if base == 0 || ports.len() < count {
+        let reason = format!("--base-port {base}: {count} ports from there are not to be had");
+        return Err(Failure::new(reason));
+    }
+    let is_taken = |port: &&u16| TcpStream::connect((Ipv4Addr::LOCALHOST, **port)).is_ok();
+    match ports.iter().find(is_taken) {
+        None => Ok(ports),
+        Some(port) => Err(Failure::new(format!(
+            "--base-port {base}: somebody listens on 127.0.0.1:{port}"
+        ))),
+    }
+}
+
+fn any_ports(count: usize) -> Result<Vec<u16>, Failure> {
     // Another devnet that looks at the same time begins elsewhere.
     let mut random = [0; 2];
-    getrandom::fill(&mut random).map_err(|fault| Failure::new(fault.to_string()))?;
+    getrandom::fill(&mut random).map_err(Failure::new)?;
     let start = PORT_MIN + u16::from_le_bytes(random) % (PORT_MAX - PORT_MIN);
+    // The listeners hold the ports until all of them are found.
     let listeners: Vec<_> = (start..PORT_MAX)
         .chain(PORT_MIN..start)
-        .filter_map(|port| listen(port).ok())
+        .filter_map(|port| {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
+            Some((port, listener))
+        })
         .take(count)
         .collect();
     if listeners.len() < count {
@@ -205,12 +215,7 @@ fn free_ports(count: usize, base_port: Option<u16>) -> Result<Vec<TcpListener>, 
             "{count} free ports are not to be had"
         )));
     }
-    Ok(listeners)
-}
-
-fn listen(port: u16) -> Result<TcpListener, Failure> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-        .map_err(|fault| Failure::new(format!("cannot listen on 127.0.0.1:{port}: {fault}")))
+    Ok(listeners.iter().map(|(port, _)| *port).collect())
 }
 
 #[cfg(test)]
@@ -272,8 +277,8 @@ mod tests {
 
     #[test]
     fn a_taken_base_port_is_refused() {
-        let taken = free_ports(1, None).unwrap();
-        let port = taken[0].local_addr().unwrap().port();
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
         assert!(free_ports(1, Some(port)).is_err());
         assert!(free_ports(2, Some(u16::MAX)).is_err());
         assert!(free_ports(1, Some(0)).is_err());

@@ -1,0 +1,21 @@
+//! Arbitrary bytes as parameters of a method: the first byte chooses which.
+#![no_main]
+
+use cepa_wire::request::ClientRequest;
+use libfuzzer_sys::fuzz_target;
+
+const METHODS: [&str; 8] =
+    ["store", "retrieve", "delete", "info", "get_swarm", "oxend_request", "batch", "sequence"];
+
+fuzz_target!(|input: &[u8]| {
+    let Some((choice, params)) = input.split_first() else { return };
+    let method = METHODS[usize::from(*choice) % METHODS.len()];
+    if let Ok((request, _)) = ClientRequest::parse_params(method, params) {
+        assert_eq!(request.method(), method);
+        assert_eq!(ClientRequest::parse_json(&request.encode_json()).as_ref(), Ok(&request));
+    }
+    if let Ok(request) = ClientRequest::parse_forwarded(method, params) {
+        let again = ClientRequest::parse_forwarded(method, &request.encode_bt());
+        assert_eq!(again.map(|again| again.encode_bt()), Ok(request.encode_bt()));
+    }
+});

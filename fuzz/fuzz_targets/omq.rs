@@ -1,0 +1,22 @@
+//! Arbitrary parts as an OMQ message: parts are cut at zero bytes.
+#![no_main]
+
+use bytes::Bytes;
+use cepa_wire::omq::{Message, reply};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: &[u8]| {
+    let parts: Vec<Bytes> = input.split(|byte| *byte == 0).map(Bytes::copy_from_slice).collect();
+    match Message::parse(parts.clone()) {
+        Some(Message::Reply { tag, parts: body }) => assert_eq!(reply(tag, body), parts),
+        Some(Message::Command { name, parts: body }) => {
+            assert_eq!((name.as_bytes(), body.len() + 1), (&parts[0][..], parts.len()));
+        }
+        Some(_) => {}
+        None => assert!(parts[0].is_empty() || parts[0] == "REPLY" || !is_word(&parts[0])),
+    }
+});
+
+fn is_word(part: &[u8]) -> bool {
+    part.len() <= 64 && part.iter().all(u8::is_ascii_graphic)
+}
