@@ -12,10 +12,26 @@ fuzz_target!(|input: &[u8]| {
     let method = METHODS[usize::from(*choice) % METHODS.len()];
     if let Ok((request, _)) = ClientRequest::parse_params(method, params) {
         assert_eq!(request.method(), method);
-        assert_eq!(ClientRequest::parse_json(&request.encode_json()).as_ref(), Ok(&request));
+        match ClientRequest::parse_json(&request.encode_json()) {
+            Ok(again) => assert!(again == request || has_document(&request)),
+            // Only JSON refuses a time that can only be seconds.
+            Err(error) => assert!(error.text.contains("must be in milliseconds")),
+        }
     }
     if let Ok(request) = ClientRequest::parse_forwarded(method, params) {
         let again = ClientRequest::parse_forwarded(method, &request.encode_bt());
         assert_eq!(again.map(|again| again.encode_bt()), Ok(request.encode_bt()));
     }
 });
+
+/// Whether a request carries a JSON document of the client's own, whose long numbers are not kept to
+/// the digit.
+fn has_document(request: &ClientRequest) -> bool {
+    match request {
+        ClientRequest::Oxend(_) => true,
+        ClientRequest::Batch(requests) | ClientRequest::Sequence(requests) => {
+            requests.iter().any(has_document)
+        }
+        _ => false,
+    }
+}

@@ -194,20 +194,27 @@ pub fn start(
 
 /// Shards share their ports among themselves (`SO_REUSEPORT`), and would as well with another node: so
 /// it is asked first whether anybody answers there. (A plain bind would tell, but also fail for a
-/// minute after a node was killed, while its connections linger in `TIME_WAIT`.)
+/// minute after a node was killed, while its connections linger in `TIME_WAIT`.) A node that just
+/// ended is given the moment in which the kernel takes its rings down: until then its port answers.
 fn check_free(address: SocketAddr) -> Result<(), StartError> {
     const TIMEOUT: Duration = Duration::from_secs(1);
+    const ASK_COUNT: usize = 20;
+    const PAUSE: Duration = Duration::from_millis(100);
     let mut asked = address;
     if asked.ip().is_unspecified() {
         asked.set_ip(Ipv4Addr::LOCALHOST.into());
     }
-    match TcpStream::connect_timeout(&asked, TIMEOUT) {
-        Ok(_) => Err(StartError::Listen {
-            address,
-            source: io::ErrorKind::AddrInUse.into(),
-        }),
-        Err(_) => Ok(()),
+    for _ in 0..ASK_COUNT {
+        if TcpStream::connect_timeout(&asked, TIMEOUT).is_err() {
+            return Ok(());
+        }
+        // No executor runs yet that this could hold up.
+        std::thread::park_timeout(PAUSE);
     }
+    Err(StartError::Listen {
+        address,
+        source: io::ErrorKind::AddrInUse.into(),
+    })
 }
 
 /// How many logs the mailboxes of this data directory are spread over: as many as there were shards

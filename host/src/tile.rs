@@ -252,10 +252,12 @@ async fn wait_for_recovery(tile: &Tile) {
             sleep(Duration::from_millis(5)).await;
         }
         let found = log.statistics();
-        if found.corrupt_record_count > 0 || found.torn_tail_bytes > 0 {
+        if found.is_damaged() {
             tracing::warn!(
                 corrupt_records_skipped = found.corrupt_record_count,
                 torn_tail_bytes_cut = found.torn_tail_bytes,
+                unreadable_blocks = found.unread_block_count,
+                segments_of_a_later_version = found.foreign_segment_count,
                 messages_kept = found.message_count,
                 "the message log was damaged; what could be read was kept"
             );

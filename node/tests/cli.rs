@@ -150,3 +150,53 @@ fn a_command_line_that_is_none_has_its_own_code() {
     let error = refusal(directory.path(), &["--log-level", "cepa=loud", "devnet"]);
     assert!(error.contains("--log-level cepa=loud"), "{error}");
 }
+
+#[test]
+fn a_wrong_word_a_bad_id_and_a_silent_seed_are_each_told_in_one_line() {
+    let directory = TempDir::new().unwrap();
+    let here = directory.path();
+    let made = cepa(here, &["account", "new", "--dir", "state"]);
+    assert!(made.status.success());
+    let shown = String::from_utf8(made.stdout).unwrap();
+    let words = shown
+        .lines()
+        .find_map(|line| line.strip_prefix("recovery words  "))
+        .unwrap();
+    let id = shown
+        .lines()
+        .find_map(|line| line.strip_prefix("account id      "))
+        .unwrap();
+
+    let restore = |words: &str, dir: &str| {
+        let mut arguments = vec!["account", "restore", "--dir", dir];
+        arguments.extend(words.split(' '));
+        refusal(here, &arguments)
+    };
+    let unknown = words.replacen(words.split(' ').next().unwrap(), "qqq", 1);
+    assert!(restore(&unknown, "other").contains("word 1 is not in the word list"));
+    assert!(restore("one two", "other").contains("13 words, these are 2"));
+    assert!(
+        restore(words, "state").contains("--force"),
+        "an account is not overwritten"
+    );
+    assert!(
+        !here.join("other").try_exists().unwrap(),
+        "what is refused leaves nothing"
+    );
+
+    let send = |to: &str, seed: &str| {
+        refusal(
+            here,
+            &["send", "--dir", "state", "--seed", seed, "--to", to, "text"],
+        )
+    };
+    // Port 1 is nobody's: nothing listens there.
+    let silent = "http://127.0.0.1:1";
+    assert!(send("05abc", silent).contains("66 hex digits that begin with 05"));
+    assert!(send(&id.replacen("05", "03", 1), silent).contains("66 hex digits"));
+    assert!(send(id, silent).contains("cannot reach the seed http://127.0.0.1:1"));
+    assert!(send(id, "ftp://x").contains("must begin with http"));
+    assert!(refusal(here, &["receive", "--dir", "state"]).contains("cepa devnet"));
+    let nobody = refusal(here, &["receive", "--dir", "none", "--seed", silent]);
+    assert!(nobody.contains("cepa account new"), "{nobody}");
+}

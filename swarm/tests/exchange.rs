@@ -1,5 +1,9 @@
 //! What an exchange refuses, and how it treats members that are down, slow or wrong.
-#![expect(clippy::unwrap_used, reason = "what fails in a test ends it")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what fails in a test ends it"
+)]
 
 use bytes::Bytes;
 use cepa_crypto::{Account, NodeKeys, request_signature};
@@ -250,6 +254,7 @@ fn nothing_counts_as_stored_when_no_member_stored_it() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of refusals")]
 fn stores_are_refused_with_the_protocols_words() {
     let net = net();
     let owner = account(&net);

@@ -1,6 +1,11 @@
 //! Real exchanges of a real node (`golden.json`): the same request, at the same moment, with the same
 //! keys and the same replies of its members, must be forwarded and answered byte for byte alike.
-#![expect(clippy::unwrap_used, reason = "what fails in a test ends it")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what fails in a test ends it"
+)]
 
 use bytes::Bytes;
 use cepa_crypto::NodeKeys;
@@ -91,7 +96,7 @@ fn run(
     golden: &Golden,
     request: ClientRequest,
     now: Timestamp,
-    store: impl Fn(Command) -> Outcome,
+    store: impl Fn(&Command) -> Outcome,
 ) -> (Answer, Vec<Bytes>) {
     let health = Health::new();
     let local = Local {
@@ -110,7 +115,7 @@ fn run(
         );
         match action {
             Action::Command { ticket, command } => {
-                exchange.handle_event(ticket, Event::Outcome(store(command)), local);
+                exchange.handle_event(ticket, Event::Outcome(store(&command)), local);
             }
             Action::Forward {
                 ticket,
@@ -138,13 +143,13 @@ fn recorded_now(event: &Value) -> Timestamp {
     Timestamp::from_millis(reply(event)["t"].as_u64().unwrap())
 }
 
-fn stored(command: Command) -> Outcome {
+fn stored(command: &Command) -> Outcome {
     let Command::Store { expiry, .. } = command else {
         panic!("not a store: {command:?}")
     };
     Outcome::Stored {
         already: false,
-        expiry,
+        expiry: *expiry,
     }
 }
 

@@ -88,6 +88,7 @@ async fn live(once: bool, plan: &Plan, screen: &Screen) -> Result<(), Failure> {
         .map_err(Failure::new)?;
     let nodes = plan.service_nodes();
     let mut seeding = pin!(seed::serve(endpoint, move || nodes.clone()));
+    screen.status("starting the nodes".to_owned());
     let mut fleet = Fleet::start(plan)?;
 
     let proven = tokio::select! {
@@ -113,9 +114,10 @@ async fn live(once: bool, plan: &Plan, screen: &Screen) -> Result<(), Failure> {
 async fn prove(plan: &Plan, fleet: &mut Fleet, screen: &Screen) -> Result<[Party; 2], Failure> {
     let node_count = plan.nodes.len();
     let swarm_count = plan.swarm_count;
+    let plural = if swarm_count == 1 { "" } else { "s" };
     let directory = plan.directory.display();
     screen.heading(&format!(
-        "cepa devnet: {node_count} nodes in {swarm_count} swarms below {directory}"
+        "cepa devnet: {node_count} nodes in {swarm_count} swarm{plural} below {directory}"
     ))?;
     for (index, node) in plan.nodes.iter().enumerate() {
         let entry = &node.entry;

@@ -6,6 +6,7 @@ use core::time::Duration;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use cepa_crypto::NodeKeys;
@@ -173,4 +174,104 @@ fn every_acknowledged_message_survives_kill_9() {
             hashes.len()
         );
     }
+}
+
+/// Stores messages one after the other and gives their hashes.
+fn store_some(process: &Process, count: u32) -> Vec<String> {
+    let stored = (0..count).map(|number| {
+        let data = number.to_be_bytes().repeat(300);
+        rpc(process.port, &store(account(1).id(), &data)).unwrap()["hash"].clone()
+    });
+    stored
+        .map(|hash| hash.as_str().unwrap().to_owned())
+        .collect()
+}
+
+fn kept(process: &Process) -> Vec<String> {
+    let reply = rpc(process.port, &retrieve(&account(1), None)).unwrap();
+    let rows = reply["messages"].as_array().unwrap().iter();
+    rows.map(|row| row["hash"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+/// The only segment of a log that has not filled one.
+fn segment(process: &Process) -> PathBuf {
+    let log = process.dir.path().join("data/log-0");
+    let mut segments = fs::read_dir(log).unwrap();
+    let segment = segments.next().unwrap().unwrap().path();
+    assert!(segments.next().is_none(), "one segment");
+    segment
+}
+
+fn warnings(log: &str) -> usize {
+    log.lines()
+        .filter(|line| line.contains("the message log was damaged"))
+        .count()
+}
+
+#[test]
+fn a_damaged_record_costs_itself_and_a_torn_tail_nothing_that_was_whole() {
+    let mut process = Process::new();
+    process.start();
+    let hashes = store_some(&process, 9);
+    assert_eq!(warnings(&process.kill()), 0);
+    let path = segment(&process);
+    let mut bytes = fs::read(&path).unwrap();
+    let data = 4_u32.to_be_bytes().repeat(300);
+    let at = bytes
+        .windows(data.len())
+        .position(|window| window == data)
+        .unwrap();
+    bytes[at + 700] ^= 0x40;
+    fs::write(&path, &bytes).unwrap();
+
+    process.start();
+    let expected: Vec<String> = hashes
+        .iter()
+        .filter(|hash| **hash != hashes[4])
+        .cloned()
+        .collect();
+    assert_eq!(kept(&process), expected);
+    let log = process.kill();
+    assert_eq!(warnings(&log), 1, "{log}");
+
+    // The last record is cut in half, as a crash within a write leaves it.
+    let data = 8_u32.to_be_bytes().repeat(300);
+    let at = bytes
+        .windows(data.len())
+        .position(|window| window == data)
+        .unwrap();
+    for byte in &mut bytes[at + 100..] {
+        *byte = 0;
+    }
+    fs::write(&path, &bytes).unwrap();
+    process.start();
+    assert_eq!(kept(&process), expected[..7]);
+    let again = rpc(process.port, &store(account(1).id(), &data)).unwrap();
+    assert_eq!(
+        again["hash"],
+        hashes[8].as_str(),
+        "what was lost can be stored again"
+    );
+    assert_eq!(kept(&process).len(), 8);
+    let log = process.kill();
+    assert_eq!(warnings(&log), 1, "{log}");
+    process.start();
+    assert_eq!(kept(&process).len(), 8);
+}
+
+#[test]
+fn a_second_node_on_the_same_ports_is_refused() {
+    let mut process = Process::new();
+    process.start();
+    let second = Command::new(env!("CARGO_BIN_EXE_cepa"))
+        .args(["run", "--config"])
+        .arg(process.dir.path().join("cepa.toml"))
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(
+        !second.status.success() && error.contains("is another node running there?"),
+        "{error}"
+    );
 }
