@@ -107,7 +107,10 @@ fn stores(criterion: &mut Criterion) {
 fn retrieves(criterion: &mut Criterion) {
     let payload = Bytes::from(vec![7; PAYLOAD_SIZE]);
     let mut group = criterion.benchmark_group("retrieve 2 KiB");
-    for (name, tail_cache_size) in [("from the disk", 0), ("from the tail in memory", 256 << 20)] {
+    for (name, tail_cache_size) in [
+        ("from the file, cached", 0),
+        ("from the tail in memory", 256 << 20),
+    ] {
         let mut engine = Engine::new(tail_cache_size);
         for _ in 0..500 {
             engine.store(100, &payload);

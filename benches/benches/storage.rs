@@ -171,5 +171,9 @@ fn retrieves(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, stores, retrieves);
+criterion_group! {
+    name = benches;
+    config = cepa_benches::criterion();
+    targets = stores, retrieves
+}
 criterion_main!(benches);

@@ -103,7 +103,7 @@ const SEGMENT_SIZE_MIB_DEFAULT: u64 = 64;
 /// A segment holds at least some dozen messages of the largest size (75 KiB).
 const SEGMENT_SIZE_MIB_MIN: u64 = 4;
 /// Positions in a segment are 32-bit, and recovery reads one segment after the other.
-const SEGMENT_SIZE_MIB_MAX: u64 = 2048;
+const SEGMENT_SIZE_MIB_MAX: u64 = 1024;
 
 /// A key and what may stand there, in the words of the error.
 struct Key {
@@ -141,7 +141,7 @@ const ALLOW_AES_CBC: Key = Key {
 };
 const SEGMENT_SIZE_MIB: Key = Key {
     name: "segment_size_mib",
-    expected: "a number of MiB from 4 to 2048",
+    expected: "a number of MiB from 4 to 1024",
 };
 const ADMIN_LISTEN: Key = Key {
     name: "admin_listen",

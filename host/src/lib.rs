@@ -134,12 +134,11 @@ pub fn start(
         !settings.shard_cpus.is_empty(),
         "a node has at least one shard"
     );
-    let data_dir = settings.data_dir;
+    let data_dir = make_data_dir(settings.data_dir)?;
     let in_data_dir = |source| StartError::DataDir {
         path: data_dir.clone(),
         source,
     };
-    fs::create_dir_all(&data_dir).map_err(in_data_dir)?;
     let https = SocketAddr::from((settings.bind_ip, settings.https_port));
     let omq = SocketAddr::from((settings.bind_ip, settings.omq_port));
     check_free(https)?;
@@ -190,6 +189,12 @@ pub fn start(
         }
     }
     Ok(node)
+}
+
+/// Makes the directory; gives its absolute path, since executors do not open relative ones.
+fn make_data_dir(path: PathBuf) -> Result<PathBuf, StartError> {
+    let made = fs::create_dir_all(&path).and_then(|()| fs::canonicalize(&path));
+    made.map_err(|source| StartError::DataDir { path, source })
 }
 
 /// Shards share their ports among themselves (`SO_REUSEPORT`), and would as well with another node: so

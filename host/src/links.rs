@@ -14,9 +14,9 @@ use glommio::net::TcpStream;
 use glommio::spawn_local;
 
 use crate::link::{self, Link, Side};
-use crate::random;
 use crate::tile::Tile;
 use crate::wait::within;
+use crate::{clock, random};
 
 /// How long a peer has to accept a connection: as long as a member has to answer.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -62,25 +62,34 @@ impl Links {
     }
 }
 
+/// Whose fault it may be that a reply does not come in time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Blame {
+    /// The peer's: it answers by itself.
+    Peer,
+    /// Somebody's behind it: it waits for another relay just as long as we wait for it. Only a link
+    /// that can't be made, or breaks, is its own.
+    Link,
+}
+
 /// Asks a peer and waits for its reply at most `timeout`. What is learnt of its health is noted.
 pub(crate) async fn request(
     tile: &Rc<Tile>,
     node: &ServiceNode,
-    command: &'static str,
-    parts: Vec<Bytes>,
+    (command, parts): (&'static str, Vec<Bytes>),
     timeout: Duration,
+    blame: Blame,
 ) -> Option<Vec<Bytes>> {
-    let link = tile
-        .links
-        .held(&node.pubkey_x25519)
-        .unwrap_or_else(|| dial(tile, node));
+    let held = tile.links.held(&node.pubkey_x25519);
+    let link = held.unwrap_or_else(|| dial(tile, node));
     let reply = within(timeout, link.request(command, parts))
         .await
         .flatten();
     let mut health = tile.health.borrow_mut();
-    match &reply {
-        Some(_) => health.handle_alive(&node.pubkey_ed25519),
-        None => health.handle_failure(node.pubkey_ed25519, crate::clock::now()),
+    if reply.is_some() {
+        health.handle_alive(&node.pubkey_ed25519);
+    } else if blame == Blame::Peer || link.peer_key().is_none() || link.is_closed() {
+        health.handle_failure(node.pubkey_ed25519, clock::now());
     }
     reply
 }

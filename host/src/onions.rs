@@ -11,6 +11,7 @@ use cepa_wire::Ed25519PublicKey;
 use cepa_wire::answer::{Answer, Body};
 use cepa_wire::request::ClientRequest;
 
+use crate::links::Blame;
 use crate::tile::Tile;
 use crate::{NetworkView, links, random, requests};
 
@@ -78,8 +79,8 @@ async fn forward(
     if tile.health.borrow().is_down(&destination) {
         return refuse(tile, &Refusal::NextUnreachable(destination));
     }
-    let parts = vec![Bytes::from(message)];
-    let reply = links::request(tile, node, "sn.onion_request", parts, ONION_TIMEOUT).await;
+    let asked = ("sn.onion_request", vec![Bytes::from(message)]);
+    let reply = links::request(tile, node, asked, ONION_TIMEOUT, Blame::Link).await;
     let Some(parts) = reply else {
         return refuse(tile, &Refusal::NextTimeout);
     };

@@ -16,6 +16,7 @@ use cepa_wire::transfer::Transferred;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
+use crate::links::Blame;
 use crate::tile::Tile;
 use crate::{NetworkView, clock, links};
 
@@ -92,7 +93,8 @@ async fn carry_out(tile: &Rc<Tile>, network: &NetworkView, action: Action) -> (T
             };
             count(&tile.counters.member_forwarded);
             let parts = vec![Bytes::from_static(method.as_bytes()), params];
-            let reply = links::request(tile, node, "sn.storage_cc", parts, MEMBER_TIMEOUT).await;
+            let asked = ("sn.storage_cc", parts);
+            let reply = links::request(tile, node, asked, MEMBER_TIMEOUT, Blame::Peer).await;
             let counter = match &reply {
                 Some(_) => &tile.counters.member_answered,
                 None => &tile.counters.member_timeout,

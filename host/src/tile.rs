@@ -25,7 +25,7 @@ use glommio::{GlommioError, Task, spawn_local};
 use rustls::ServerConfig;
 
 use crate::link::Link;
-use crate::links::{self, Links};
+use crate::links::{self, Blame, Links};
 use crate::ring::{Crossing, RingEnds, Rings};
 use crate::store::{LocalLog, Stores, tile_of};
 use crate::{NetworkView, StartError, clock, https};
@@ -324,7 +324,8 @@ fn probe(tile: &Rc<Tile>) {
                 .ok()
                 .and_then(|at| network.view.nodes().get(at));
             if let Some(node) = node {
-                links::request(&tile, node, "sn.ping", Vec::new(), PROBE_TIMEOUT).await;
+                let ping = ("sn.ping", Vec::new());
+                links::request(&tile, node, ping, PROBE_TIMEOUT, Blame::Peer).await;
             }
         })
         .detach();
