@@ -2,18 +2,14 @@
 //! oxend answers clients that have no node list yet (`../shared/protocol/session-client.md`,
 //! section 5; JSON-RPC 2.0).
 
+use cepa_swarm::oxend::ServiceNodesQuery;
+use cepa_wire::ServiceNode;
 use core::convert::Infallible;
 use core::sync::atomic::{AtomicUsize, Ordering};
-use std::collections::BTreeSet;
-
-use cepa_wire::ServiceNode;
 use hyper::{Method, StatusCode};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::endpoint::{Endpoint, Reply};
-
-/// The height that answers carry: there is no chain behind this seed, only a file.
-const HEIGHT: u64 = 1;
 
 /// Answers until the future is dropped. `nodes` gives the view of the moment.
 pub async fn serve(
@@ -41,6 +37,7 @@ type RpcFault = (i32, &'static str);
 const PARSE_ERROR: RpcFault = (-32_700, "Parse error");
 const INVALID_REQUEST: RpcFault = (-32_600, "Invalid Request");
 const METHOD_NOT_FOUND: RpcFault = (-32_601, "Method not found");
+const INVALID_PARAMS: i32 = -32_602;
 
 /// The answer to one request, as JSON text. A request without `id` is answered too: desktop sends none.
 fn answer(body: &[u8], nodes: &impl Fn() -> Vec<ServiceNode>, rotation: usize) -> String {
@@ -51,8 +48,8 @@ fn answer(body: &[u8], nodes: &impl Fn() -> Vec<ServiceNode>, rotation: usize) -
     };
     let outcome = request
         .map_err(|_| PARSE_ERROR)
-        .and_then(|request| Query::parse(&request))
-        .map(|query| query.run(nodes(), rotation));
+        .and_then(|request| parse(&request))
+        .map(|query| query.run(&nodes(), rotation));
     match outcome {
         Ok(result) => json!({"jsonrpc": "2.0", "id": id, "result": result}),
         Err((code, message)) => {
@@ -62,137 +59,27 @@ fn answer(body: &[u8], nodes: &impl Fn() -> Vec<ServiceNode>, rotation: usize) -
     .to_string()
 }
 
-/// What is asked for.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Query {
-    /// Leave out nodes that are in no swarm.
-    active_only: bool,
-    /// So many nodes at most.
-    limit: Option<usize>,
-    /// Only these; empty means all.
-    legacy_keys: BTreeSet<[u8; 32]>,
-    /// Only these fields of each node; `None` means all.
-    fields: Option<BTreeSet<String>>,
-}
-
-impl Query {
-    fn parse(request: &Value) -> Result<Self, RpcFault> {
-        let method = request.get("method").and_then(Value::as_str);
-        if !request.is_object()
-            || request
-                .get("jsonrpc")
-                .is_some_and(|version| version != "2.0")
-        {
-            return Err(INVALID_REQUEST);
-        }
-        match method {
-            Some("get_n_service_nodes" | "get_service_nodes") => {}
-            Some(_) => return Err(METHOD_NOT_FOUND),
-            None => return Err(INVALID_REQUEST),
-        }
-        let mut query = Self::default();
-        let params = match request.get("params") {
-            None | Some(Value::Null) => return Ok(query),
-            Some(Value::Object(params)) => params,
-            Some(_) => return Err(invalid("Invalid params: params must be an object")),
-        };
-        for (name, value) in params {
-            match name.as_str() {
-                "active_only" => {
-                    query.active_only = value
-                        .as_bool()
-                        .ok_or(invalid("Invalid params: active_only must be a boolean"))?;
-                }
-                "limit" => query.limit = parse_limit(value)?,
-                "service_node_pubkeys" => query.legacy_keys = parse_keys(value)?,
-                "fields" => query.fields = parse_fields(value)?,
-                _ => {}
-            }
-        }
-        Ok(query)
+/// Reads the envelope of a request, and what is asked for in it.
+fn parse(request: &Value) -> Result<ServiceNodesQuery, RpcFault> {
+    let is_version_2 = request
+        .get("jsonrpc")
+        .is_none_or(|version| version == "2.0");
+    if !request.is_object() || !is_version_2 {
+        return Err(INVALID_REQUEST);
     }
-
-    /// With a limit, `rotation` says where in the list to begin, so that not everybody gets the same
-    /// few nodes.
-    fn run(&self, mut nodes: Vec<ServiceNode>, rotation: usize) -> Value {
-        nodes.retain(|node| {
-            (!self.active_only || node.swarm_id != ServiceNode::NO_SWARM)
-                && (self.legacy_keys.is_empty() || self.legacy_keys.contains(&node.pubkey_legacy))
-        });
-        if let Some(limit) = self.limit.filter(|limit| *limit < nodes.len()) {
-            let start = rotation.checked_rem(nodes.len()).unwrap_or(0);
-            nodes.rotate_left(start);
-            nodes.truncate(limit);
-        }
-        let states = nodes.iter().map(|node| self.project(node.to_oxend_json()));
-        json!({
-            "height": HEIGHT,
-            "service_node_states": states.collect::<Vec<_>>(),
-            "status": "OK",
-        })
+    match request.get("method").and_then(Value::as_str) {
+        Some("get_n_service_nodes" | "get_service_nodes") => {}
+        Some(_) => return Err(METHOD_NOT_FOUND),
+        None => return Err(INVALID_REQUEST),
     }
-
-    fn project(&self, mut state: Map<String, Value>) -> Value {
-        if let Some(fields) = &self.fields {
-            state.retain(|name, _| fields.contains(name));
-        }
-        Value::Object(state)
-    }
-}
-
-const fn invalid(message: &'static str) -> RpcFault {
-    (-32_602, message)
-}
-
-/// A limit of 0 is none, as in oxend.
-fn parse_limit(value: &Value) -> Result<Option<usize>, RpcFault> {
-    let limit = value
-        .as_u64()
-        .ok_or(invalid("Invalid params: limit must be a number"))?;
-    Ok(usize::try_from(limit).ok().filter(|limit| *limit > 0))
-}
-
-fn parse_keys(value: &Value) -> Result<BTreeSet<[u8; 32]>, RpcFault> {
-    let parse_key = |key: &Value| {
-        let mut bytes = [0; 32];
-        hex::decode_to_slice(key.as_str()?, &mut bytes).ok()?;
-        Some(bytes)
-    };
-    value
-        .as_array()
-        .and_then(|keys| keys.iter().map(parse_key).collect())
-        .ok_or(invalid(
-            "Invalid params: service_node_pubkeys must be a list of keys in hex",
-        ))
-}
-
-/// `{"public_ip": true, ...}` as desktop sends it, or `["public_ip", ...]` as Android does. None at
-/// all, or `all` among them, means every field.
-fn parse_fields(value: &Value) -> Result<Option<BTreeSet<String>>, RpcFault> {
-    const MALFORMED: RpcFault =
-        invalid("Invalid params: fields must be an object of booleans or a list of names");
-    let fields: BTreeSet<String> = match value {
-        Value::Object(fields) => fields
-            .iter()
-            .filter_map(|(name, wanted)| match wanted {
-                Value::Bool(true) => Some(Ok(name.clone())),
-                Value::Bool(false) => None,
-                _ => Some(Err(MALFORMED)),
-            })
-            .collect::<Result<_, _>>()?,
-        Value::Array(fields) => fields
-            .iter()
-            .map(|name| name.as_str().map(str::to_owned).ok_or(MALFORMED))
-            .collect::<Result<_, _>>()?,
-        _ => return Err(MALFORMED),
-    };
-    let is_everything = fields.is_empty() || fields.contains("all");
-    Ok((!is_everything).then_some(fields))
+    let params = request.get("params").unwrap_or(&Value::Null);
+    ServiceNodesQuery::parse(params).map_err(|fault| (INVALID_PARAMS, fault))
 }
 
 #[cfg(test)]
 mod tests {
     use core::net::Ipv4Addr;
+    use std::collections::BTreeSet;
 
     use cepa_wire::{Ed25519PublicKey, X25519PublicKey};
 

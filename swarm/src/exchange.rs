@@ -14,7 +14,8 @@ use cepa_wire::request::{ClientRequest, OxendRequest};
 use cepa_wire::{Mailbox, Timestamp};
 
 use crate::fan_out::FanOut;
-use crate::{Health, View, answers, oxend};
+use crate::oxend::ServiceNodesQuery;
+use crate::{Health, View, answers};
 
 /// Who sent a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -309,12 +310,13 @@ fn plan(request: ClientRequest, origin: Origin, local: Local<'_>) -> Plan {
 }
 
 fn answer_oxend(request: &OxendRequest, local: Local<'_>) -> Answer {
-    if request.endpoint == "get_service_nodes" {
-        let result = oxend::service_nodes(local.view.nodes().iter(), &request.params);
-        answers::oxend(&result, local.now)
-    } else {
+    if request.endpoint != "get_service_nodes" {
         // Names are on the chain, and this node's view comes without one.
-        Answer::text(400, "Unknown oxend error")
+        return Answer::text(400, "Unknown oxend error");
+    }
+    match ServiceNodesQuery::parse(&request.params) {
+        Ok(query) => answers::oxend(&query.run(local.view.nodes(), 0), local.now),
+        Err(fault) => Answer::text(400, fault),
     }
 }
 
