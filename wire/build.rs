@@ -1,5 +1,5 @@
 //! Says in one line what is missing on the machine: without it, glommio's and ring's own build scripts
-//! fail with a stack trace.
+//! fail with a stack trace. It stands in the crate that all others wait for, so that it is told first.
 
 use std::env;
 use std::process::{Command, Stdio};
@@ -24,6 +24,9 @@ fn main() {
 
 fn is_there(program: &str) -> bool {
     let mut command = Command::new(program);
-    command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
 }
