@@ -82,12 +82,17 @@ seed("zmtp", "frames", greeting + frames)
 hello = b"\x05HELLO\x01\x00" + bytes(72) + bytes(range(32)) + struct.pack(">Q", 1) + bytes(80)
 seed("curve_server", "hello", greeting + b"\x04\xc8" + hello)
 seed("curve_server", "message", b"\x00\x30\x07MESSAGE" + struct.pack(">Q", 9) + bytes(32))
+pieces = [b"\x01sn.ping", b"\x00tag", b"\x02\x04PING\x00\x10context", b"\x02\x04PONG", b"\x00", b""]
+seed("curve_server", "sealed", b"".join(bytes([len(piece)]) + piece for piece in pieces))
 welcome = b"\x07WELCOME" + bytes(160)
 seed("curve_client", "welcome", b"\x04\xa8" + welcome)
 seed("curve_client", "error", b"\x04\x07\x05ERROR\x00")
 
 vector = (CRATES / "crypto/src/message/vector.txt").read_text().split()
 seed("message", "libsodium", bytes.fromhex(vector[2]))
+text = b"\x0a\x05Hello\x38\x83\xa0\xd8\x8b\xb1\x34"
+content = b"\x0a" + bytes([len(text)]) + text + b"\x78\x83\xa0\xd8\x8b\xb1\x34\x80"
+seed("message", "padded", content + bytes(-len(content) % 160))
 seed("message", "text", "Grüße".encode())
 for number, line in enumerate((CRATES / "crypto/src/account/vectors.txt").read_text().splitlines()[1:]):
     entropy, words, _ = line.split("|")

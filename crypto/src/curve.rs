@@ -2,7 +2,7 @@
 //! (RFC 23/ZMTP, RFC 26/CURVEZMQ; `../shared/protocol/session-node.md`, 5.1).
 //!
 //! Before its key is proven a stranger can make us hold at most one frame of
-//! [`HANDSHAKE_SIZE_MAX`](cepa_wire::zmtp::HANDSHAKE_SIZE_MAX) bytes.
+//! [`HANDSHAKE_SIZE_MAX`] bytes.
 
 mod handshake;
 mod traffic;
@@ -262,5 +262,89 @@ impl Connection {
             body: body.into(),
         }
         .encode(&mut self.output);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A client's end, which can seal what [`Connection`] never sends, and a server.
+    fn ready() -> (Box<Traffic>, Connection) {
+        let [client, server] = [1, 2].map(|byte| X25519SecretKey::from_bytes([byte; 32]));
+        let mut client = Connection::client(&client, server.public_key(), b"", [3; 48]);
+        let mut server = Connection::server(&server, [4; 96]);
+        while !client.is_ready() {
+            server.handle_bytes(&client.take_output()).unwrap();
+            client.handle_bytes(&server.take_output()).unwrap();
+        }
+        match client.state {
+            State::Ready(traffic) => (traffic, server),
+            _ => unreachable!("the loop ends when it is ready"),
+        }
+    }
+
+    fn sealed(traffic: &mut Traffic, body: &[u8], more: bool, command: bool) -> Vec<u8> {
+        let mut output = Vec::new();
+        traffic.seal(body, more, command, &mut output);
+        output
+    }
+
+    #[test]
+    fn a_ping_is_echoed_with_its_context() {
+        for context in ["", "x", "sixteen bytes ok"] {
+            let (mut client, mut server) = ready();
+            let ping = [b"\x04PING\x00\x10", context.as_bytes()].concat();
+            let ping = sealed(&mut client, &ping, false, true);
+            server.handle_bytes(&ping).unwrap();
+            let pong = server.take_output();
+            // Past the frame's head and the command's name.
+            let pong = client.open(&pong[10..]).unwrap();
+            assert!(pong.command);
+            assert_eq!(pong.body, [b"\x04PONG", context.as_bytes()].concat());
+        }
+    }
+
+    #[test]
+    fn proven_peers_that_misbehave_are_cut_off() {
+        let commands = [
+            &b"\x04PING"[..],
+            b"\x04PING\x00",
+            b"\x04PING\x00\x10seventeen letters",
+            b"\x05HELLO",
+            b"\x04PINGS",
+            b"",
+            b"\x09PING",
+        ];
+        for command in commands {
+            let (mut client, mut server) = ready();
+            let command = sealed(&mut client, command, false, true);
+            assert!(server.handle_bytes(&command).is_err());
+            assert!(server.take_output().is_empty());
+            assert_eq!(server.poll_message(), None);
+        }
+    }
+
+    #[test]
+    fn messages_of_too_many_parts_or_bytes_are_refused() {
+        let (mut client, mut server) = ready();
+        for _ in 0..zmtp::PART_COUNT_MAX {
+            let part = sealed(&mut client, b"", true, false);
+            assert_eq!(server.handle_bytes(&part), Ok(()));
+        }
+        let part = sealed(&mut client, b"", false, false);
+        let refused = Err(ConnectionError::Zmtp(ZmtpError::PartCount));
+        assert_eq!(server.handle_bytes(&part), refused);
+
+        let (mut client, mut server) = ready();
+        let half = vec![0; MESSAGE_SIZE_MAX / 2];
+        for _ in 0..2 {
+            let part = sealed(&mut client, &half, true, false);
+            assert_eq!(server.handle_bytes(&part), Ok(()));
+        }
+        let part = sealed(&mut client, b"x", false, false);
+        let refused = Err(ConnectionError::Zmtp(ZmtpError::Size));
+        assert_eq!(server.handle_bytes(&part), refused);
+        assert_eq!(server.poll_message(), None);
     }
 }

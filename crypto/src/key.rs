@@ -5,7 +5,7 @@ use curve25519_dalek::edwards::CompressedEdwardsY;
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 use thiserror::Error;
 use x25519_dalek::{PublicKey, StaticSecret};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 /// The signature does not verify, or the key is no point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -23,8 +23,10 @@ pub struct X25519SecretKey(StaticSecret);
 
 impl X25519SecretKey {
     /// From 32 random bytes (clamped when used).
-    pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(StaticSecret::from(bytes))
+    pub fn from_bytes(mut bytes: [u8; 32]) -> Self {
+        let key = Self(StaticSecret::from(bytes));
+        bytes.zeroize();
+        key
     }
 
     /// Its public key. One multiplication: keep it where it is needed often.
@@ -49,8 +51,10 @@ pub struct Ed25519SecretKey(SigningKey);
 
 impl Ed25519SecretKey {
     /// From a seed.
-    pub fn from_seed(seed: [u8; 32]) -> Self {
-        Self(SigningKey::from_bytes(&seed))
+    pub fn from_seed(mut seed: [u8; 32]) -> Self {
+        let key = Self(SigningKey::from_bytes(&seed));
+        seed.zeroize();
+        key
     }
 
     /// The seed, for the file that keeps it.
@@ -151,6 +155,10 @@ impl NodeKeys {
 
 #[cfg(test)]
 mod tests {
+    use curve25519_dalek::Scalar;
+    use curve25519_dalek::constants::EIGHT_TORSION;
+    use ed25519_dalek::Verifier as _;
+
     use super::*;
 
     fn bytes<const N: usize>(text: &str) -> [u8; N] {
@@ -206,6 +214,53 @@ mod tests {
         let key = Ed25519SecretKey::from_seed([7; 32]);
         let converted = ed25519_to_x25519(&key.public_key()).unwrap();
         assert_eq!(converted, key.to_x25519().public_key());
+    }
+
+    /// What the equation of RFC 8032 alone would accept, and libsodium does not.
+    #[test]
+    fn signatures_that_anyone_could_change_or_make_are_refused() {
+        let key = Ed25519SecretKey::from_seed([7; 32]);
+        let public = key.public_key();
+        // S + L is the same scalar, written in another way.
+        let signature = key.sign(b"text");
+        let order = bytes::<32>("edd3f55c1a631258d69cf7a2def9de1400000000000000000000000000000010");
+        let mut other = signature;
+        let mut carry = 0;
+        for (byte, add) in other.0[32..].iter_mut().zip(order) {
+            let sum = u16::from(*byte) + u16::from(add) + carry;
+            *byte = sum.to_le_bytes()[0];
+            carry = sum >> 8;
+        }
+        assert_eq!(verify(&public, b"text", &signature), Ok(()));
+        assert_eq!(verify(&public, b"text", &other), Err(BadSignature));
+        // R of small order: S = k a fulfils S B = R + k A.
+        let mut small = [0; 64];
+        small[0] = 1;
+        let hashed = [&small[..32], &public.0, b"text"].concat();
+        let hashed = ring::digest::digest(&ring::digest::SHA512, &hashed);
+        let challenge = Scalar::from_bytes_mod_order_wide(hashed.as_ref().try_into().unwrap());
+        let product = challenge * key.0.to_scalar();
+        small[32..].copy_from_slice(product.as_bytes());
+        let lenient = VerifyingKey::from_bytes(&public.0).unwrap();
+        let dalek = ed25519_dalek::Signature::from_bytes(&small);
+        assert!(
+            lenient.verify(b"text", &dalek).is_ok(),
+            "the equation holds"
+        );
+        assert_eq!(
+            verify(&public, b"text", &Signature(small)),
+            Err(BadSignature)
+        );
+    }
+
+    #[test]
+    fn keys_outside_the_prime_order_group_are_not_converted() {
+        let public = Ed25519SecretKey::from_seed([7; 32]).public_key();
+        let point = CompressedEdwardsY(public.0).decompress().unwrap();
+        for (index, torsion) in EIGHT_TORSION.iter().enumerate() {
+            let mixed = Ed25519PublicKey((point + torsion).compress().0);
+            assert_eq!(ed25519_to_x25519(&mixed).is_some(), index == 0, "{index}");
+        }
     }
 
     #[test]

@@ -79,7 +79,8 @@ pub fn encrypt(
         data_message: Some(data_message),
         sig_timestamp: millis,
     };
-    let plaintext = sign(sender, &recipient, pad(content.encode_to_vec()));
+    let content = Zeroizing::new(content.encode_to_vec());
+    let plaintext = sign(sender, &recipient, pad(&content));
     let sealed = seal(&recipient, &plaintext, ephemeral)?;
     let envelope = Envelope {
         kind: Some(SESSION_MESSAGE),
@@ -136,11 +137,14 @@ pub fn decrypt(recipient: &Account, data: &[u8]) -> Result<Received, MessageErro
 }
 
 /// content ‖ 0x80 ‖ zeros, as the TypeScript clients pad.
-fn pad(mut content: Vec<u8>) -> Zeroizing<Vec<u8>> {
+fn pad(content: &[u8]) -> Zeroizing<Vec<u8>> {
     let size = (content.len() + 2).next_multiple_of(PADDING_BLOCK) - 1;
-    content.push(PADDING_MARK);
-    content.resize(size, 0);
-    Zeroizing::new(content)
+    // With room for the trailer: a vector that grows leaves its old bytes behind.
+    let mut padded = Zeroizing::new(Vec::with_capacity(size + TRAILER_SIZE));
+    padded.extend_from_slice(content);
+    padded.push(PADDING_MARK);
+    padded.resize(size, 0);
+    padded
 }
 
 fn unpad(padded: &[u8]) -> Option<&[u8]> {
@@ -258,8 +262,8 @@ mod tests {
     fn padding_is_that_of_the_typescript_clients_and_both_kinds_are_stripped() {
         for (size, padded) in [(0, 159), (1, 159), (158, 159), (159, 319), (160, 319)] {
             let content = vec![1; size];
-            assert_eq!(pad(content.clone()).len(), padded, "{size}");
-            assert_eq!(unpad(&pad(content.clone())), Some(&content[..]));
+            assert_eq!(pad(&content).len(), padded, "{size}");
+            assert_eq!(unpad(&pad(&content)), Some(&content[..]));
             let mut to_multiple = [content.as_slice(), &[PADDING_MARK]].concat();
             to_multiple.resize(to_multiple.len().next_multiple_of(160), 0);
             assert_eq!(unpad(&to_multiple), Some(&content[..]));

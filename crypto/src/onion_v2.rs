@@ -182,6 +182,34 @@ mod tests {
         }
     }
 
+    /// Made by libsodium and OpenSSL: see `onion_v2/vectors.py`.
+    #[test]
+    fn layers_are_those_of_other_implementations() {
+        let mut count = 0;
+        for line in include_str!("onion_v2/vectors.txt").lines() {
+            let fields = line.split('|').collect::<Vec<_>>();
+            let [cipher, client, node, nonce, text, sealed] = fields.try_into().unwrap();
+            let cipher = match cipher {
+                "aes_gcm" => EncType::AesGcm,
+                "xchacha20" => EncType::XChaCha20,
+                "aes_cbc" => EncType::AesCbc,
+                _ => panic!("unknown cipher {cipher}"),
+            };
+            let [client, node] = [client, node].map(|key| {
+                X25519SecretKey::from_bytes(hex::decode(key).unwrap().try_into().unwrap())
+            });
+            let nonce = hex::decode(nonce).unwrap().try_into().unwrap();
+            let text = hex::decode(text).unwrap();
+            let public = node.public_key();
+            let (wrapped, _) = wrap(&text, cipher, &public, &client, nonce).unwrap();
+            assert_eq!(hex::encode(&wrapped), sealed, "{line}");
+            let (peeled, _) = peel(&wrapped, cipher, &client.public_key(), &node, &public).unwrap();
+            assert_eq!(peeled, text);
+            count += 1;
+        }
+        assert_eq!(count, 12);
+    }
+
     #[test]
     fn what_was_changed_or_cut_does_not_open() {
         let (client, node) = keys();

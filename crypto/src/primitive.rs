@@ -14,7 +14,7 @@ use salsa20::cipher::StreamCipher as _;
 use salsa20::cipher::consts::U10;
 use subtle::ConstantTimeEq as _;
 use thiserror::Error;
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroizing;
 
 /// A ciphertext does not open: wrong key, or changed on the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -165,11 +165,6 @@ pub fn sealed_box_nonce(ephemeral: &[u8; 32], recipient: &[u8; 32]) -> [u8; 24] 
     blake2b_192([ephemeral.as_slice(), recipient.as_slice()])
 }
 
-/// Overwrites a plaintext that is of no more use.
-pub fn wipe(buffer: &mut [u8]) {
-    buffer.zeroize();
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,6 +219,31 @@ mod tests {
         let expected = "0e5751c026e543b2e8ab2eb06099daa1d1e5df47778f7787faab45cdf12fe3a8";
         assert_eq!(hex::encode(blake2b_256([])), expected);
         assert_eq!(blake2b_256([&b"ab"[..], b"c"]), blake2b_256([&b"abc"[..]]));
+    }
+
+    #[test]
+    fn aes_gcm_vector() {
+        // "The Galois/Counter Mode of Operation", appendix B, test case 14.
+        let mut buffer = vec![0; 16];
+        aes_gcm_seal(&[0; 32], [0; 12], &mut buffer);
+        let expected = "cea7403d4d606b6e074ec5d3baf39d18d0d1c8a799996bf0265b98b5d48ab919";
+        assert_eq!(hex::encode(&buffer), expected);
+        assert_eq!(aes_gcm_open(&[0; 32], [0; 12], &mut buffer), Ok(()));
+        assert_eq!(buffer, [0; 16]);
+    }
+
+    #[test]
+    fn aes_cbc_vector() {
+        // NIST SP 800-38A, F.2.5; the padding adds a block.
+        let key = bytes("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4");
+        let iv = bytes("000102030405060708090a0b0c0d0e0f");
+        let text = "6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e51";
+        let text = hex::decode(text).unwrap();
+        let sealed = aes_cbc_encrypt(&key, &iv, &text);
+        let expected = "f58c4c04d6e5f1ba779eabfb5f7bfbd69cfc4e967edb808d679f777bc6702c7d";
+        assert_eq!(hex::encode(&sealed[..32]), expected);
+        assert_eq!(sealed.len(), 48);
+        assert_eq!(aes_cbc_decrypt(&key, &iv, &sealed), Ok(text));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use cepa_crypto::X25519SecretKey;
 use cepa_crypto::curve::{Connection, ConnectionError};
 use cepa_wire::X25519PublicKey;
-use cepa_wire::zmtp::{HANDSHAKE_SIZE_MAX, MESSAGE_SIZE_MAX};
+use cepa_wire::zmtp::{HANDSHAKE_SIZE_MAX, MESSAGE_SIZE_MAX, PART_COUNT_MAX, ZmtpError};
 
 fn keys() -> (X25519SecretKey, X25519SecretKey) {
     (
@@ -26,15 +26,28 @@ fn carry(
     server: &mut Connection,
     chunk: usize,
 ) -> Result<(), ConnectionError> {
+    carry_cut(client, server, &mut || chunk)
+}
+
+/// Carries bytes both ways, each piece as large as `size` says next, until both are silent.
+fn carry_cut(
+    client: &mut Connection,
+    server: &mut Connection,
+    size: &mut impl FnMut() -> usize,
+) -> Result<(), ConnectionError> {
     loop {
         let (up, down) = (client.take_output(), server.take_output());
         if up.is_empty() && down.is_empty() {
             return Ok(());
         }
-        up.chunks(chunk)
-            .try_for_each(|chunk| server.handle_bytes(chunk))?;
-        down.chunks(chunk)
-            .try_for_each(|chunk| client.handle_bytes(chunk))?;
+        for (bytes, to) in [(&up, &mut *server), (&down, &mut *client)] {
+            let mut rest = bytes.as_slice();
+            while !rest.is_empty() {
+                let (head, tail) = rest.split_at(size().min(rest.len()));
+                to.handle_bytes(head)?;
+                rest = tail;
+            }
+        }
     }
 }
 
@@ -73,6 +86,37 @@ fn both_sides_know_each_other_however_the_bytes_are_cut() {
 }
 
 #[test]
+fn messages_in_many_sizes_arrive_in_order_however_they_are_cut() {
+    for seed in 1..=8_u64 {
+        // xorshift64: sizes from 1 to 700.
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut size = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            usize::try_from(state % 700).unwrap() + 1
+        };
+        let (mut client, mut server) = pair();
+        carry_cut(&mut client, &mut server, &mut size).unwrap();
+        let sent: Vec<Vec<Bytes>> = (0..40)
+            .map(|_| {
+                let count = size() % 5 + 1;
+                (0..count).map(|_| vec![7; size() - 1].into()).collect()
+            })
+            .collect();
+        for message in &sent {
+            client.send(message);
+            server.send(message);
+        }
+        carry_cut(&mut client, &mut server, &mut size).unwrap();
+        for end in [&mut client, &mut server] {
+            let received: Vec<_> = core::iter::from_fn(|| end.poll_message()).collect();
+            assert_eq!(received, sent);
+        }
+    }
+}
+
+#[test]
 fn pings_are_answered_and_are_no_messages() {
     let (mut client, mut server) = ready();
     client.send_ping();
@@ -98,22 +142,70 @@ fn the_wrong_server_key_is_noticed_by_the_server() {
     assert_eq!(server.handle_bytes(b"x"), Err(ConnectionError::Ended));
 }
 
+/// Two ends before the command `step` of a handshake (HELLO, WELCOME, INITIATE, READY), and that
+/// command, which is on its way to the server when `step` is even.
+fn before_step(step: usize) -> (Connection, Connection, Vec<u8>) {
+    let (mut client, mut server) = pair();
+    let (up, down) = (client.take_output(), server.take_output());
+    server.handle_bytes(&up).unwrap();
+    client.handle_bytes(&down).unwrap();
+    for earlier in 0..step {
+        if earlier % 2 == 0 {
+            server.handle_bytes(&client.take_output()).unwrap();
+        } else {
+            client.handle_bytes(&server.take_output()).unwrap();
+        }
+    }
+    let from = [&mut client, &mut server];
+    let command = from.into_iter().nth(step % 2).unwrap().take_output();
+    (client, server, command)
+}
+
 #[test]
 fn no_changed_byte_of_a_handshake_leads_to_a_connection() {
-    let (mut client, mut server) = pair();
-    let greeting = server.take_output();
-    client.handle_bytes(&greeting).unwrap();
-    let hello = client.take_output();
-    for index in (64..hello.len()).filter(|index| !(74..146).contains(index)) {
-        let mut changed = hello.clone();
-        changed[index] ^= 1;
-        let (_, mut server) = pair();
-        let result = server.handle_bytes(&changed);
-        assert!(
-            result.is_err() || server.take_output().len() <= 64,
-            "byte {index}"
-        );
+    /// HELLO's padding, which means nothing.
+    const PADDING: core::ops::Range<usize> = 10..82;
+    for step in 0..4 {
+        let size = before_step(step).2.len();
+        assert!(size > 40, "step {step}");
+        for index in (0..size).filter(|index| step != 0 || !PADDING.contains(index)) {
+            let (mut client, mut server, mut command) = before_step(step);
+            command[index] ^= 1 << (index % 8);
+            let to = if step % 2 == 0 {
+                &mut server
+            } else {
+                &mut client
+            };
+            // A size that grew makes it wait for more.
+            let result = to.handle_bytes(&command);
+            let waits = result.is_ok() && to.take_output().is_empty();
+            assert!(
+                (result.is_err() || waits) && !to.is_ready(),
+                "step {step}, byte {index}"
+            );
+        }
     }
+}
+
+#[test]
+fn a_recorded_handshake_opens_no_other_connection() {
+    let (mut client, mut server) = pair();
+    let mut recorded = client.take_output();
+    client.handle_bytes(&server.take_output()).unwrap();
+    recorded.extend(client.take_output());
+    server.handle_bytes(&recorded).unwrap();
+    client.handle_bytes(&server.take_output()).unwrap();
+    let initiate = client.take_output();
+    let (_, long_term) = keys();
+    let mut other = Connection::server(&long_term, [5; 96]);
+    other.handle_bytes(&recorded).unwrap();
+    assert!(other.handle_bytes(&initiate).is_err());
+    assert!(!other.is_ready());
+    server.handle_bytes(&initiate).unwrap();
+    assert!(
+        server.is_ready(),
+        "only the connection that it was made for"
+    );
 }
 
 #[test]
@@ -156,9 +248,10 @@ fn a_stranger_can_not_make_us_hold_much() {
     let mut large = vec![2];
     large.extend_from_slice(&u64::try_from(MESSAGE_SIZE_MAX + 100).unwrap().to_be_bytes());
     assert!(server.handle_bytes(&large).is_err());
-    for _ in 0..40 {
-        client.send(&vec![Bytes::new(); 33]);
-    }
+    let (_, mut server) = ready();
+    client.send(&vec![Bytes::new(); PART_COUNT_MAX + 1]);
+    let refused = Err(ConnectionError::Zmtp(ZmtpError::PartCount));
+    assert_eq!(server.handle_bytes(&client.take_output()), refused);
     let (_, mut server) = pair();
     assert!(server.handle_bytes(b"GET / HTTP/1.1\r\n").is_err());
 }

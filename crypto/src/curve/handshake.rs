@@ -6,7 +6,7 @@
 use cepa_wire::X25519PublicKey;
 use cepa_wire::zmtp::{find_property, join_command, join_metadata};
 use subtle::ConstantTimeEq as _;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::ConnectionError;
 use crate::X25519SecretKey;
@@ -43,6 +43,11 @@ fn join<const A: usize, const B: usize>(head: [u8; A], tail: [u8; B]) -> [u8; 24
     const { assert!(A + B == 24) };
     let mut bytes = head.into_iter().chain(tail);
     core::array::from_fn(|_| bytes.next().unwrap_or_default())
+}
+
+/// The next `N` bytes of what the caller drew.
+fn draw<const N: usize>(random: &mut impl Iterator<Item = u8>) -> [u8; N] {
+    core::array::from_fn(|_| random.next().unwrap_or_default())
 }
 
 fn precompute(ours: &X25519SecretKey, theirs: &X25519PublicKey) -> Result<Zeroizing<[u8; 32]>> {
@@ -97,18 +102,18 @@ impl AwaitWelcome {
         long_term: &X25519SecretKey,
         server: X25519PublicKey,
         identity: &[u8],
-        random: [u8; 48],
+        mut random: [u8; 48],
     ) -> Self {
-        let mut random = random.into_iter();
-        Self {
+        let mut drawn = random.iter().copied();
+        let state = Self {
             long_term: long_term.clone(),
-            short_term: X25519SecretKey::from_bytes(core::array::from_fn(|_| {
-                random.next().unwrap_or_default()
-            })),
+            short_term: X25519SecretKey::from_bytes(draw(&mut drawn)),
             server,
-            vouch_nonce: core::array::from_fn(|_| random.next().unwrap_or_default()),
+            vouch_nonce: draw(&mut drawn),
             metadata: join_metadata([("Socket-Type", &b"DEALER"[..]), ("Identity", identity)]),
-        }
+        };
+        random.zeroize();
+        state
     }
 
     /// HELLO: version 1.0, padding, C', nonce 1, Box[64 zeros](C'->S).
@@ -199,16 +204,17 @@ pub(super) struct AwaitHello {
 }
 
 impl AwaitHello {
-    pub(super) fn new(long_term: &X25519SecretKey, random: [u8; 96]) -> Self {
-        let mut random = random.into_iter().map(Some).chain(core::iter::repeat(None));
-        let mut next = || random.next().flatten().unwrap_or_default();
-        Self {
+    pub(super) fn new(long_term: &X25519SecretKey, mut random: [u8; 96]) -> Self {
+        let mut drawn = random.iter().copied();
+        let state = Self {
             long_term: long_term.clone(),
-            short_term: X25519SecretKey::from_bytes(core::array::from_fn(|_| next())),
-            cookie_key: Zeroizing::new(core::array::from_fn(|_| next())),
-            cookie_nonce: core::array::from_fn(|_| next()),
-            welcome_nonce: core::array::from_fn(|_| next()),
-        }
+            short_term: X25519SecretKey::from_bytes(draw(&mut drawn)),
+            cookie_key: Zeroizing::new(draw(&mut drawn)),
+            cookie_nonce: draw(&mut drawn),
+            welcome_nonce: draw(&mut drawn),
+        };
+        random.zeroize();
+        state
     }
 
     /// Takes HELLO and gives WELCOME.
@@ -225,10 +231,11 @@ impl AwaitHello {
         if zeros.len() != 64 {
             return Err(ConnectionError::PeerMisbehaved("HELLO has the wrong size"));
         }
-        let cookie = self.cookie(&client_short);
+        let server_short = self.short_term.public_key();
+        let cookie = self.cookie(&client_short, &server_short);
         // WELCOME: 16 bytes of nonce, Box[S' + cookie](S->C').
         let nonce = long_nonce(*b"WELCOME-", self.welcome_nonce);
-        let plaintext = [self.short_term.public_key().as_bytes().as_slice(), &cookie].concat();
+        let plaintext = [server_short.as_bytes().as_slice(), &cookie].concat();
         let sealed = secretbox_seal(&key, &nonce, &plaintext);
         let welcome = join_command(
             "WELCOME",
@@ -247,9 +254,13 @@ impl AwaitHello {
     /// 16 bytes of nonce, Box[C' + a mark of S'](t). A server that forgets between HELLO and INITIATE
     /// would put its short-term secret here; this one keeps it and only compares the cookie, so the
     /// secret does not travel at all.
-    fn cookie(&self, client_short: &X25519PublicKey) -> [u8; COOKIE_SIZE] {
+    fn cookie(
+        &self,
+        client_short: &X25519PublicKey,
+        server_short: &X25519PublicKey,
+    ) -> [u8; COOKIE_SIZE] {
         let nonce = long_nonce(*b"COOKIE--", self.cookie_nonce);
-        let plaintext = [client_short.0, self.short_term.public_key().0].concat();
+        let plaintext = [client_short.0, server_short.0].concat();
         let sealed = secretbox_seal(&self.cookie_key, &nonce, &plaintext);
         let mut bytes = self.cookie_nonce.into_iter().chain(sealed);
         core::array::from_fn(|_| bytes.next().unwrap_or_default())
@@ -313,6 +324,103 @@ impl AwaitInitiate {
             Ok(())
         } else {
             Err(ConnectionError::PeerMisbehaved("vouch is for other keys"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INITIATE_NAME_SIZE: usize = 9;
+
+    fn secret(byte: u8) -> X25519SecretKey {
+        X25519SecretKey::from_bytes([byte; 32])
+    }
+
+    /// A client that got its WELCOME, and the server that waits for INITIATE.
+    fn welcomed() -> (AwaitWelcome, AwaitInitiate, [u8; COOKIE_SIZE]) {
+        let server = secret(2);
+        let client = AwaitWelcome::new(&secret(1), server.public_key(), b"", [3; 48]);
+        let hello = client.hello().unwrap();
+        let (server, _) = AwaitHello::new(&server, [4; 96])
+            .handle_hello(&hello[6..])
+            .unwrap();
+        let cookie = server.cookie;
+        (client, server, cookie)
+    }
+
+    /// What the server makes of the INITIATE of `client`, its plaintext changed by `change`.
+    fn initiated(
+        client: &AwaitWelcome,
+        server: AwaitInitiate,
+        cookie: &[u8; COOKIE_SIZE],
+        change: impl Fn(&mut Vec<u8>),
+    ) -> Result<X25519PublicKey> {
+        let server_short = server.short_term.public_key();
+        let key = precompute(&client.short_term, &server_short)?;
+        let initiate = client.initiate(&server_short, cookie, &key)?;
+        let (head, sealed) = initiate.split_at(INITIATE_NAME_SIZE + COOKIE_SIZE + 8);
+        let nonce = short_nonce(*b"CurveZMQINITIATE", 2);
+        let mut plaintext = open(&key, &nonce, sealed)?;
+        change(&mut plaintext);
+        let changed = [head, &secretbox_seal(&key, &nonce, &plaintext)].concat();
+        let (agreed, _) = server.handle_initiate(&changed[INITIATE_NAME_SIZE..])?;
+        Ok(agreed.peer)
+    }
+
+    #[test]
+    fn nobody_passes_for_the_owner_of_another_key() {
+        let (client, server, cookie) = welcomed();
+        let own = initiated(&client, server, &cookie, |_| ());
+        assert_eq!(own, Ok(secret(1).public_key()));
+
+        // C of a victim, with the vouch that our own key can make.
+        let (client, server, cookie) = welcomed();
+        let stolen = initiated(&client, server, &cookie, |plaintext| {
+            plaintext[..32].copy_from_slice(secret(9).public_key().as_bytes());
+        });
+        assert_eq!(stolen, Err(ConnectionError::Decrypt));
+    }
+
+    #[test]
+    fn a_vouch_counts_for_one_server_and_one_connection() {
+        let bad = Err(ConnectionError::PeerMisbehaved("vouch is for other keys"));
+        let (mut client, server, cookie) = welcomed();
+        client.server = secret(9).public_key();
+        assert_eq!(initiated(&client, server, &cookie, |_| ()), bad);
+
+        // The vouch of another connection: C' there was another.
+        let (client, server, cookie) = welcomed();
+        let other = secret(8).public_key();
+        let vouched = [other.0, secret(2).public_key().0].concat();
+        let key = precompute(&client.long_term, &server.short_term.public_key()).unwrap();
+        let nonce = long_nonce(*b"VOUCH---", client.vouch_nonce);
+        let vouch = secretbox_seal(&key, &nonce, &vouched);
+        let reused = initiated(&client, server, &cookie, |plaintext| {
+            plaintext[48..48 + VOUCH_SIZE].copy_from_slice(&vouch);
+        });
+        assert_eq!(reused, bad);
+    }
+
+    #[test]
+    fn metadata_must_name_a_socket_that_goes_with_ours() {
+        let sockets = [(&b"PUB"[..], false), (b"DEALER", true), (b"ROUTER", true)];
+        for (name, fits) in sockets {
+            let (client, server, cookie) = welcomed();
+            let result = initiated(&client, server, &cookie, |plaintext| {
+                plaintext.truncate(48 + VOUCH_SIZE);
+                plaintext.extend(join_metadata([("socket-type", name)]));
+            });
+            assert_eq!(result.is_ok(), fits);
+        }
+        for metadata in [&b""[..], b"\x0bSocket-Type", b"\xff"] {
+            let (client, server, cookie) = welcomed();
+            let result = initiated(&client, server, &cookie, |plaintext| {
+                plaintext.truncate(48 + VOUCH_SIZE);
+                plaintext.extend(metadata);
+            });
+            assert!(result.is_err());
         }
     }
 }

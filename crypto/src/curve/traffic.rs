@@ -100,3 +100,57 @@ impl Traffic {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ends() -> (Traffic, Traffic) {
+        let agreed = || Agreed {
+            key: Zeroizing::new([1; 32]),
+            peer: X25519PublicKey([2; 32]),
+            sent: 2,
+            received: 2,
+        };
+        (Traffic::new(agreed(), false), Traffic::new(agreed(), true))
+    }
+
+    #[test]
+    fn a_box_without_flags_is_refused() {
+        let (client, mut server) = ends();
+        let seal = |plaintext: &[u8]| {
+            let nonce = short_nonce(client.send_prefix, 3);
+            let sealed = secretbox_seal(&client.key, &nonce, plaintext);
+            [3_u64.to_be_bytes().as_slice(), &sealed].concat()
+        };
+        let empty = server.open(&seal(b"")).map(|opened| opened.body);
+        let short = Err(ConnectionError::PeerMisbehaved("MESSAGE is short"));
+        assert_eq!(empty, short);
+        let (_, mut server) = ends();
+        let flags = server.open(&seal(b"\x01")).map(|opened| opened.more);
+        assert_eq!(flags, Ok(true));
+    }
+
+    #[test]
+    fn a_forged_number_does_not_lock_the_peer_out() {
+        let (mut client, mut server) = ends();
+        let mut forged = u64::MAX.to_be_bytes().to_vec();
+        forged.extend([7; 40]);
+        let refused = server.open(&forged).map(|opened| opened.body);
+        assert_eq!(refused, Err(ConnectionError::Decrypt));
+        let mut frame = Vec::new();
+        client.seal(b"text", false, false, &mut frame);
+        // Past the frame's head and the command's name.
+        let opened = server.open(&frame[10..]).map(|opened| opened.body);
+        assert_eq!(opened, Ok(Bytes::from_static(b"text")));
+    }
+
+    #[test]
+    fn what_one_end_sent_does_not_come_back_as_the_others() {
+        let (mut client, _) = ends();
+        let mut frame = Vec::new();
+        client.seal(b"text", false, false, &mut frame);
+        let reflected = client.open(&frame[10..]).map(|opened| opened.body);
+        assert_eq!(reflected, Err(ConnectionError::Decrypt));
+    }
+}
