@@ -12,7 +12,14 @@ fuzz_target!(|input: &[u8]| {
         Some(Message::Command { name, parts: body }) => {
             assert_eq!((name.as_bytes(), body.len() + 1), (&parts[0][..], parts.len()));
         }
-        Some(_) => {}
+        Some(Message::Refused { word, tag }) => {
+            assert_eq!(word, parts[0]);
+            assert_eq!(tag.is_some(), parts.len() > 2 && parts[1] == "REPLY");
+            assert!(tag.is_none_or(|tag| tag == parts[2]));
+        }
+        Some(Message::Hi) => assert_eq!(parts[0], "HI"),
+        Some(Message::Hello) => assert_eq!(parts[0], "HELLO"),
+        Some(Message::Bye) => assert_eq!(parts[0], "BYE"),
         None => assert!(parts[0].is_empty() || parts[0] == "REPLY" || !is_word(&parts[0])),
     }
 });

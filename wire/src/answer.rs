@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use serde_json::Number;
 
-use crate::bt::{BtError, Value, Writer};
+use crate::bt::{BtError, VALUE_COUNT_MAX, Value, Writer};
 
 /// A document that is written as JSON or as bt: the answer to a client or to a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +19,9 @@ pub enum Tree {
     Bool(bool),
     /// An integer.
     Integer(i64),
+    /// A number that no i64 holds, such as half of all swarm ids. bt has integers only: a fraction
+    /// becomes text there.
+    Number(Number),
     /// Text in both.
     Text(Cow<'static, str>),
     /// Bytes: padded base64 in JSON, raw in bt.
@@ -52,7 +56,7 @@ impl Tree {
         }
     }
 
-    /// From any JSON value (a number that is no i64 becomes text).
+    /// From any JSON value.
     pub fn from_json(value: &serde_json::Value) -> Self {
         use serde_json::Value;
         match value {
@@ -60,7 +64,7 @@ impl Tree {
             Value::Bool(value) => Self::Bool(*value),
             Value::Number(number) => number
                 .as_i64()
-                .map_or_else(|| Self::text(number.to_string()), Self::Integer),
+                .map_or_else(|| Self::Number(number.clone()), Self::Integer),
             Value::String(text) => Self::text(text.clone()),
             Value::Array(values) => Self::List(values.iter().map(Self::from_json).collect()),
             Value::Object(pairs) => Self::Dict(
@@ -72,17 +76,21 @@ impl Tree {
         }
     }
 
-    /// From a bt value that a peer sent. bt does not tell text from bytes: what stands under
-    /// `signature` or `data` is bytes, all else is text when it is UTF-8, bytes when not.
+    /// From a bt value of at most [`VALUE_COUNT_MAX`] values that a peer sent. bt does not tell text
+    /// from bytes: what stands under `signature` or `data` is bytes, all else is text when it is
+    /// UTF-8, bytes when not.
     pub fn from_bt(bytes: &[u8]) -> Result<Self, BtError> {
-        Ok(Self::from_bt_value(Value::parse(bytes)?, false))
+        let value = Value::parse_bounded(bytes, VALUE_COUNT_MAX)?;
+        Ok(Self::from_bt_value(value, false))
     }
 
     fn from_bt_value(value: Value<'_>, is_bytes: bool) -> Self {
         match value {
-            Value::Integer(value) => {
-                i64::try_from(value).map_or_else(|_| Self::text(value.to_string()), Self::Integer)
-            }
+            Value::Integer(value) => i64::try_from(value).map_or_else(
+                // What is no i64 is a u64: that is checked where it is read.
+                |_| Self::Number(u64::try_from(value).unwrap_or(u64::MAX).into()),
+                Self::Integer,
+            ),
             Value::Bytes(bytes) => match core::str::from_utf8(bytes) {
                 Ok(text) if !is_bytes => Self::text(text.to_owned()),
                 _ => Self::Bytes(Bytes::copy_from_slice(bytes)),
@@ -115,6 +123,7 @@ impl Tree {
             Self::Null => output.extend_from_slice(b"null"),
             Self::Bool(value) => output.extend_from_slice(if *value { b"true" } else { b"false" }),
             Self::Integer(value) => output.extend_from_slice(value.to_string().as_bytes()),
+            Self::Number(number) => output.extend_from_slice(number.to_string().as_bytes()),
             Self::Text(text) => write_json_text(text, output),
             Self::Bytes(bytes) => {
                 // Base64 needs no escapes.
@@ -166,6 +175,14 @@ impl Tree {
             Self::Integer(value) => {
                 writer.integer(*value);
             }
+            Self::Number(number) => match number.as_u64() {
+                Some(value) => {
+                    writer.integer(value);
+                }
+                None => {
+                    writer.bytes(number.to_string().as_bytes());
+                }
+            },
             Self::Text(text) => {
                 writer.bytes(text.as_bytes());
             }
@@ -281,6 +298,24 @@ mod tests {
             tree.to_bt(),
             b"d4:data2:\x00\xff4:listli-1e6:x\"\n\x01\xc3\xa9e1:zi1ee"
         );
+    }
+
+    #[test]
+    fn numbers_stay_numbers() {
+        let json =
+            r#"{"decommissioned":18446744073709551615,"low":-9223372036854775808,"ratio":0.5}"#;
+        let tree = Tree::from_json(&serde_json::from_str(json).unwrap());
+        assert_eq!(String::from_utf8(tree.to_json()).unwrap(), json);
+        let bt =
+            b"d14:decommissionedi18446744073709551615e3:lowi-9223372036854775808e5:ratio3:0.5e";
+        assert_eq!(tree.to_bt(), bt);
+        assert_eq!(Tree::from_bt(bt).unwrap().to_bt(), bt);
+    }
+
+    #[test]
+    fn a_peer_does_not_make_us_hold_more_than_it_sent_by_far() {
+        let hostile = [&b"l"[..], &b"d0:0:e".repeat(1 << 20), b"e"].concat();
+        assert_eq!(Tree::from_bt(&hostile), Err(BtError::Count));
     }
 
     #[test]

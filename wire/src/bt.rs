@@ -5,6 +5,9 @@ use thiserror::Error;
 
 /// How deep lists and dicts may nest: a request needs 3, a batch 5; the rest is headroom.
 pub const DEPTH_MAX: usize = 16;
+/// Most values of a document that becomes something larger than its text: a request, a control, the
+/// answer of a peer. The longest known are lists of hashes; so many values take some 20 MB at worst.
+pub const VALUE_COUNT_MAX: usize = 32_768;
 
 /// Why bytes are not bt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -30,6 +33,9 @@ pub enum BtError {
     /// Nested deeper than [`DEPTH_MAX`].
     #[error("nested too deep")]
     Depth,
+    /// More values than the caller allows.
+    #[error("too many values")]
+    Count,
 }
 
 /// A checked value that borrows its input.
@@ -58,9 +64,15 @@ pub struct Dict<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// Checks the whole input as one value.
+    /// Checks the whole input as one value. Of as many values as the input holds: what is made of
+    /// them is for the caller to bound.
     pub fn parse(input: &'a [u8]) -> Result<Self, BtError> {
-        match read_value(input, DEPTH_MAX)? {
+        Self::parse_bounded(input, usize::MAX)
+    }
+
+    /// Checks the whole input as one value that holds, itself included, at most `count_max` values.
+    pub fn parse_bounded(input: &'a [u8], count_max: usize) -> Result<Self, BtError> {
+        match read_value(input, &mut Bounds::new(count_max))? {
             (value, []) => Ok(value),
             _ => Err(BtError::Trailing),
         }
@@ -113,7 +125,7 @@ impl<'a> List<'a> {
         let mut rest = self.body;
         // The body was checked when the list was parsed: reading ends only where it ends.
         core::iter::from_fn(move || {
-            let (value, after) = read_value(rest, DEPTH_MAX).ok()?;
+            let (value, after) = read_value(rest, &mut Bounds::checked()).ok()?;
             rest = after;
             Some(value)
         })
@@ -126,7 +138,7 @@ impl<'a> Dict<'a> {
         let mut rest = self.body;
         core::iter::from_fn(move || {
             let (key, after) = read_string(rest).ok()?;
-            let (value, after) = read_value(after, DEPTH_MAX).ok()?;
+            let (value, after) = read_value(after, &mut Bounds::checked()).ok()?;
             rest = after;
             Some((key, value))
         })
@@ -141,12 +153,35 @@ impl<'a> Dict<'a> {
     }
 }
 
-/// Reads one value and gives what stands after it. `depth` is how deep it may still nest.
-fn read_value(input: &[u8], depth: usize) -> Result<(Value<'_>, &[u8]), BtError> {
+/// What may still come.
+struct Bounds {
+    /// Levels of nesting.
+    depth: usize,
+    /// Values.
+    count: usize,
+}
+
+impl Bounds {
+    const fn new(count: usize) -> Self {
+        Self {
+            depth: DEPTH_MAX,
+            count,
+        }
+    }
+
+    /// Those of what was checked before.
+    const fn checked() -> Self {
+        Self::new(usize::MAX)
+    }
+}
+
+/// Reads one value and gives what stands after it.
+fn read_value<'a>(input: &'a [u8], bounds: &mut Bounds) -> Result<(Value<'a>, &'a [u8]), BtError> {
+    bounds.count = bounds.count.checked_sub(1).ok_or(BtError::Count)?;
     match input.split_first().ok_or(BtError::Truncated)? {
         (b'i', rest) => read_integer(rest),
         (b'l', rest) => {
-            let after = skip_items(rest, depth, false)?;
+            let after = skip_items(rest, bounds, false)?;
             Ok((
                 Value::List(List {
                     body: body_between(rest, after),
@@ -155,7 +190,7 @@ fn read_value(input: &[u8], depth: usize) -> Result<(Value<'_>, &[u8]), BtError>
             ))
         }
         (b'd', rest) => {
-            let after = skip_items(rest, depth, true)?;
+            let after = skip_items(rest, bounds, true)?;
             Ok((
                 Value::Dict(Dict {
                     body: body_between(rest, after),
@@ -172,11 +207,16 @@ fn read_value(input: &[u8], depth: usize) -> Result<(Value<'_>, &[u8]), BtError>
 }
 
 /// Checks items up to the closing `e` and gives what stands after it.
-fn skip_items(mut rest: &[u8], depth: usize, keyed: bool) -> Result<&[u8], BtError> {
-    let depth = depth.checked_sub(1).ok_or(BtError::Depth)?;
+fn skip_items<'a>(
+    mut rest: &'a [u8],
+    bounds: &mut Bounds,
+    keyed: bool,
+) -> Result<&'a [u8], BtError> {
+    bounds.depth = bounds.depth.checked_sub(1).ok_or(BtError::Depth)?;
     let mut last_key: Option<&[u8]> = None;
     loop {
         if let Some((b'e', after)) = rest.split_first() {
+            bounds.depth += 1;
             return Ok(after);
         }
         if keyed {
@@ -187,7 +227,7 @@ fn skip_items(mut rest: &[u8], depth: usize, keyed: bool) -> Result<&[u8], BtErr
             last_key = Some(key);
             rest = after;
         }
-        (_, rest) = read_value(rest, depth)?;
+        (_, rest) = read_value(rest, bounds)?;
     }
 }
 
@@ -269,8 +309,8 @@ pub struct Writer {
 #[derive(Debug)]
 enum Open {
     List,
-    /// The last key; `true` while its value is due.
-    Dict(Vec<u8>, bool),
+    /// The last key, if there was one; `true` while its value is due.
+    Dict(Option<Vec<u8>>, bool),
 }
 
 impl Writer {
@@ -292,10 +332,10 @@ impl Writer {
         match self.open.last_mut() {
             Some(Open::Dict(last, due)) if !*due => {
                 assert!(
-                    last.is_empty() || last.as_slice() < value,
+                    last.as_deref().is_none_or(|last| last < value),
                     "dict keys must ascend"
                 );
-                *last = value.to_vec();
+                *last = Some(value.to_vec());
                 *due = true;
             }
             _ => self.value_begins(),
@@ -318,7 +358,7 @@ impl Writer {
     pub fn dict(&mut self) -> &mut Self {
         self.value_begins();
         self.output.push(b'd');
-        self.open.push(Open::Dict(Vec::new(), false));
+        self.open.push(Open::Dict(None, false));
         self
     }
 
@@ -419,19 +459,15 @@ mod tests {
             (b"99999999999999999999:", BtError::Length),
             (b"18446744073709551615:", BtError::Truncated),
             (b"l", BtError::Truncated),
-            (b"d", BtError::Length),
+            (b"d", BtError::Truncated),
             (b"d1:b0:1:a0:e", BtError::KeyOrder),
             (b"d1:a0:1:a0:e", BtError::KeyOrder),
             (b"i1ei2e", BtError::Trailing),
             (b"di1e0:e", BtError::Length),
         ];
         for (input, error) in cases {
-            let got = Value::parse(input);
-            assert!(
-                got == Err(error) || (input == b"d" && got == Err(BtError::Truncated)),
-                "{}: {got:?}",
-                String::from_utf8_lossy(input)
-            );
+            let text = String::from_utf8_lossy(input);
+            assert_eq!(Value::parse(input), Err(error), "{text}");
         }
     }
 
@@ -441,6 +477,22 @@ mod tests {
         assert!(Value::parse(&nested(DEPTH_MAX)).is_ok());
         assert_eq!(Value::parse(&nested(DEPTH_MAX + 1)), Err(BtError::Depth));
         assert_eq!(Value::parse(&b"l".repeat(1 << 20)), Err(BtError::Depth));
+    }
+
+    #[test]
+    fn nesting_is_counted_in_depth_and_not_in_number() {
+        let wide = [&b"l"[..], &b"le".repeat(DEPTH_MAX * 4), b"e"].concat();
+        assert!(Value::parse(&wide).is_ok());
+    }
+
+    #[test]
+    fn values_are_counted_at_every_depth() {
+        let input = b"d1:ali1e0:e1:b0:e";
+        assert!(Value::parse_bounded(input, 5).is_ok());
+        assert_eq!(Value::parse_bounded(input, 4), Err(BtError::Count));
+        let hostile = [&b"l"[..], &b"de".repeat(1 << 20), b"e"].concat();
+        let refused = Value::parse_bounded(&hostile, VALUE_COUNT_MAX);
+        assert_eq!(refused, Err(BtError::Count));
     }
 
     #[test]
@@ -463,5 +515,23 @@ mod tests {
     #[should_panic(expected = "ascend")]
     fn the_writer_refuses_unsorted_keys() {
         Writer::new().dict().bytes(b"b").integer(1).bytes(b"a");
+    }
+
+    #[test]
+    #[should_panic(expected = "ascend")]
+    fn the_writer_refuses_an_empty_key_twice() {
+        Writer::new().dict().bytes(b"").integer(1).bytes(b"");
+    }
+
+    #[test]
+    #[should_panic(expected = "no key is without its value")]
+    fn the_writer_refuses_a_key_without_its_value() {
+        Writer::new().dict().bytes(b"a").end();
+    }
+
+    #[test]
+    #[should_panic(expected = "is closed")]
+    fn the_writer_refuses_what_is_left_open() {
+        Writer::new().dict().finish();
     }
 }

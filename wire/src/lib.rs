@@ -8,6 +8,7 @@
 
 pub mod answer;
 pub mod bt;
+mod json;
 pub mod key;
 pub mod mailbox;
 pub mod omq;

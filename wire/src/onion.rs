@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use crate::bt::{self, Writer};
-use crate::{Ed25519PublicKey, X25519PublicKey};
+use crate::{Ed25519PublicKey, X25519PublicKey, json};
 
 /// A relay refuses an onion whose `hop_no` is above this.
 pub const HOP_COUNT_MAX: u32 = 15;
@@ -209,8 +209,8 @@ impl Proxy {
 }
 
 fn read_object(control: &[u8]) -> Result<Map<String, Value>, OnionError> {
-    match serde_json::from_slice(control) {
-        Ok(Value::Object(object)) => Ok(object),
+    match json::parse(control) {
+        Some(Value::Object(object)) => Ok(object),
         _ => Err(OnionError::Json),
     }
 }

@@ -8,10 +8,10 @@ mod source;
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::bt::{self, Writer};
-use crate::{Ed25519PublicKey, Mailbox, Namespace, Signature, Timestamp};
+use crate::{Ed25519PublicKey, Mailbox, Namespace, Signature, Timestamp, json};
 use source::Source;
 
 /// Most subrequests of a batch or sequence.
@@ -137,10 +137,10 @@ impl RequestError {
 }
 
 impl ClientRequest {
-    /// Reads `{"method": M, "params": {...}}`: an HTTPS body or an onion's payload.
+    /// Reads `{"method": M, "params": {...}}`: an HTTPS body or an onion's payload. Of at most
+    /// [`bt::VALUE_COUNT_MAX`] values: more of them are as invalid as no JSON.
     pub fn parse_json(body: &[u8]) -> Result<Self, RequestError> {
-        let body: Value =
-            serde_json::from_slice(body).map_err(|_| RequestError::fixed(400, "invalid json"))?;
+        let body = json::parse(body).ok_or(RequestError::fixed(400, "invalid json"))?;
         let method = body
             .get("method")
             .and_then(Value::as_str)
@@ -158,14 +158,15 @@ impl ClientRequest {
     }
 
     /// Reads the parameters of `method` (OMQ `storage.<method>`): JSON or bt, told apart by the
-    /// first byte; empty means no parameters. Gives the encoding, in which the answer is due.
+    /// first byte; empty means no parameters, and so does JSON that is no object. Gives the encoding,
+    /// in which the answer is due.
     pub fn parse_params(method: &str, params: &[u8]) -> Result<(Self, Encoding), RequestError> {
         let unknown = || RequestError {
             status: 400,
             text: format!("no method {method}").into(),
         };
         if params.first() == Some(&b'd') {
-            let dict = bt::Value::parse(params)
+            let dict = bt::Value::parse_bounded(params, bt::VALUE_COUNT_MAX)
                 .ok()
                 .and_then(|value| value.as_dict());
             let dict = dict.ok_or(RequestError::fixed(500, "request failed"))?;
@@ -173,12 +174,13 @@ impl ClientRequest {
             return Ok((request, Encoding::Bt));
         }
         let params = if params.is_empty() { b"{}" } else { params };
-        let params: Value = serde_json::from_slice(params)
-            .map_err(|_| RequestError::fixed(400, "invalid body: expected json or bt_dict"))?;
-        let params = params
-            .as_object()
-            .ok_or(RequestError::fixed(500, "request failed"))?;
-        let request = parse::request(method, Source::Json(params)).ok_or_else(unknown)??;
+        let params = json::parse(params).ok_or(RequestError::fixed(
+            400,
+            "invalid body: expected json or bt_dict",
+        ))?;
+        let none = Map::new();
+        let params = Source::Json(params.as_object().unwrap_or(&none));
+        let request = parse::request(method, params).ok_or_else(unknown)??;
         Ok((request, Encoding::Json))
     }
 

@@ -6,7 +6,7 @@ use cepa_wire::answer::Tree;
 use cepa_wire::omq::{Message, reply};
 use cepa_wire::onion::{EncType, Frame, LayerAddress, RelayedOnion};
 use cepa_wire::request::{ClientRequest, Encoding};
-use cepa_wire::transfer;
+use cepa_wire::{ServiceNode, transfer};
 use serde_json::Value;
 
 fn events() -> Vec<Value> {
@@ -32,8 +32,14 @@ fn forwarded_requests_are_written_back_byte_for_byte() {
     let mut count = 0;
     for event in kind(&events, "from_node0") {
         let frames = parts(&event["frames"]);
-        let Some(Message::Command { name, parts }) = Message::parse(frames[1..].to_vec()) else {
-            continue;
+        let (name, parts) = match Message::parse(frames[1..].to_vec()).unwrap() {
+            Message::Command { name, parts } => (name, parts),
+            Message::Reply { tag, parts } => {
+                assert_eq!(reply(tag, parts), frames[1..]);
+                count += 1;
+                continue;
+            }
+            other => panic!("an unknown word: {other:?}"),
         };
         match name.as_str() {
             "sn.storage_cc" => {
@@ -64,7 +70,7 @@ fn forwarded_requests_are_written_back_byte_for_byte() {
         }
         count += 1;
     }
-    assert_eq!(count, 12);
+    assert_eq!(count, 13);
 }
 
 #[test]
@@ -149,6 +155,68 @@ fn probes_of_client_methods_are_refused_in_the_recorded_words() {
         count += 1;
     }
     assert_eq!(count, 5);
+}
+
+#[test]
+fn the_words_of_real_nodes_are_known() {
+    let events = events();
+    let answer = |name: &str| {
+        let event = kind(&events, "probe").find(|event| event["name"] == name);
+        Message::parse(parts(&event.unwrap()["replies"][0])).unwrap()
+    };
+    let refused = |word: &'static str, tag: Option<&'static str>| Message::Refused {
+        word: word.into(),
+        tag: tag.map(Bytes::from),
+    };
+    assert_eq!(answer("hi"), Message::Hello);
+    assert_eq!(answer("hi as SN"), Message::Hello);
+    assert_eq!(
+        answer("unknown cmd with tag"),
+        refused("UNKNOWNCOMMAND", None)
+    );
+    assert_eq!(answer("request with no tag"), refused("NO_REPLY_TAG", None));
+    assert_eq!(
+        answer("sn.ping as non-SN"),
+        refused("FORBIDDEN_SN", Some("tag1"))
+    );
+    assert_eq!(
+        answer("service.get_stats as client"),
+        refused("FORBIDDEN", Some("tag1"))
+    );
+    assert_eq!(
+        answer("notify.block as client"),
+        refused("FORBIDDEN", Some("1"))
+    );
+    let hi = kind(&events, "probe").next().unwrap();
+    assert_eq!(Message::parse(parts(&hi["sent"])), Some(Message::Hi));
+}
+
+#[test]
+fn a_recorded_onion_that_says_nothing_is_refused_in_the_recorded_words() {
+    let events = events();
+    let event = kind(&events, "probe").find(|event| event["name"] == "sn.onion_request bad");
+    let event = event.unwrap();
+    let refused = RelayedOnion::parse(&parts(&event["sent"])[2]).unwrap_err();
+    assert_eq!(refused.as_bytes(), parts(&event["replies"][0])[3]);
+}
+
+#[test]
+fn members_of_a_swarm_are_written_back_byte_for_byte() {
+    let events = events();
+    let event = kind(&events, "client_request").find(|event| event["method"] == "get_swarm");
+    let body: Value = serde_json::from_slice(&parts(&event.unwrap()["reply"])[0]).unwrap();
+    let members = body["snodes"].as_array().unwrap();
+    assert_eq!(members.len(), 3);
+    let event = kind(&events, "probe").find(|event| event["name"] == "storage.get_swarm bt");
+    let bt = parts(&event.unwrap()["replies"][0]).pop().unwrap();
+    for member in members {
+        let tree = ServiceNode::from_swarm_json(member)
+            .unwrap()
+            .to_swarm_tree();
+        assert_eq!(tree.to_json(), member.to_string().into_bytes());
+        let written = tree.to_bt();
+        assert!(bt.windows(written.len()).any(|window| window == written));
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::source::{Source, decode_base64};
 use super::{
     ClientRequest, Delete, MESSAGE_SIZE_MAX, OxendRequest, Proof, RequestError, Retrieve, Store,
 };
-use crate::{Ed25519PublicKey, Mailbox, Namespace, Signature, Timestamp};
+use crate::{Ed25519PublicKey, Mailbox, Namespace, Signature};
 
 /// The names of all methods.
 pub(super) const METHODS: [&str; 9] = [
@@ -48,18 +48,14 @@ fn subrequest(method: &str, params: Source<'_>) -> Option<Parsed<ClientRequest>>
 }
 
 fn batch(params: Source<'_>) -> Parsed<Vec<ClientRequest>> {
-    let rows = params.subrequests()?;
-    rows.into_iter()
-        .map(|(method, params)| match subrequest(method, params) {
-            Some(request) => request,
-            None if METHODS.contains(&method) => Err(RequestError::invalid(
+    params.subrequests(|method, params| {
+        // The method is known: what is no subrequest is a batch or a sequence.
+        subrequest(method, params).unwrap_or_else(|| {
+            Err(RequestError::invalid(
                 "Invalid batch subrequest: subrequests may not contain meta-requests",
-            )),
-            None => Err(RequestError::invalid(format_args!(
-                "Invalid batch subrequest: invalid method \"{method}\""
-            ))),
+            ))
         })
-        .collect()
+    })
 }
 
 fn missing(name: &str) -> RequestError {
@@ -154,8 +150,9 @@ fn store(params: Source<'_>) -> Parsed<Store> {
     let ed25519 = params.text("pubkey_ed25519")?;
     let sig_timestamp = params.timestamp("sig_timestamp")?;
     let signature = params.text("signature")?;
-    let timestamp = Timestamp::from_millis(require("timestamp", params.unsigned("timestamp")?)?);
+    let timestamp = params.sent_at("timestamp")?;
     let ttl = params.unsigned("ttl")?;
+    let timestamp = require("timestamp", timestamp)?;
     let after = ttl.map(|ttl| timestamp.saturating_add(Duration::from_millis(ttl)));
     let expiry = one_of(("expiry", expiry), ("ttl", after))?
         .ok_or_else(|| RequestError::invalid("Required field 'expiry' or 'ttl' missing"))?;
@@ -191,7 +188,8 @@ fn message_data(params: Source<'_>, data: &[u8]) -> Parsed<Bytes> {
             Err(too_large())
         };
     }
-    // The largest size is divisible by three: its base64 needs no padding.
+    // The largest size is divisible by three: its base64 needs no padding. The reference asks first
+    // whether it is base64; we do not decode what is too long anyway.
     if data.len() > MESSAGE_SIZE_MAX / 3 * 4 {
         return Err(too_large());
     }

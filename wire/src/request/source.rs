@@ -1,5 +1,6 @@
 //! Parameters in either encoding, read field by field with the reference's words for what is wrong.
 
+use core::str::FromStr;
 use std::borrow::Cow;
 
 use base64::Engine as _;
@@ -7,9 +8,10 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde_json::{Map, Value};
 
-use super::RequestError;
+use super::parse::METHODS;
+use super::{RequestError, SUBREQUEST_COUNT_MAX};
 use crate::bt::{self, Dict};
-use crate::{Namespace, Timestamp};
+use crate::{Namespace, Timestamp, json};
 
 /// JSON timestamps below this are seconds by mistake.
 const TIMESTAMP_MIN_MILLIS: u64 = 1_000_000_000;
@@ -22,8 +24,12 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// Decodes base64 as clients write it.
+/// Decodes base64 as clients write it: with all of its padding or none.
 pub(super) fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
+    let is_half_padded = text.ends_with(b"=") && !text.len().is_multiple_of(4);
+    if is_half_padded {
+        return None;
+    }
     BASE64.decode(text).ok()
 }
 
@@ -41,6 +47,22 @@ enum Field<'a> {
 }
 
 type Optional<T> = Result<Option<T>, RequestError>;
+
+const TIMESTAMP: &str = "integer timestamp (in milliseconds)";
+
+/// A time before the epoch counts as the epoch: wherever a time is judged, both are too long ago.
+fn since_epoch(millis: i64) -> u64 {
+    u64::try_from(millis).unwrap_or(0)
+}
+
+/// A decimal number in a string. A plus sign is none.
+fn quoted_number<T: FromStr>(name: &str, text: &str) -> Result<T, RequestError> {
+    let digits = Some(text).filter(|text| !text.starts_with('+'));
+    digits.and_then(|text| text.parse().ok()).ok_or_else(|| {
+        let quoted = Value::String(text.to_owned());
+        RequestError::invalid(format_args!("Invalid value given for '{name}': {quoted}"))
+    })
+}
 
 fn invalid<T>(name: &str, expected: &str) -> Result<T, RequestError> {
     Err(RequestError::invalid(format_args!(
@@ -76,14 +98,13 @@ impl<'a> Source<'a> {
 
     /// Milliseconds since the epoch.
     pub(super) fn timestamp(self, name: &str) -> Optional<Timestamp> {
-        const EXPECTED: &str = "integer timestamp (in milliseconds)";
         let millis = match self.field(name) {
             None => return Ok(None),
             Some(Field::Json(value)) => value.as_u64(),
-            Some(Field::Bt(value)) => value.as_u64(),
+            Some(Field::Bt(value)) => value.as_i64().map(since_epoch),
         };
         let Some(millis) = millis else {
-            return invalid(name, EXPECTED);
+            return invalid(name, TIMESTAMP);
         };
         if self.is_json() && millis < TIMESTAMP_MIN_MILLIS {
             return Err(RequestError::invalid(format_args!(
@@ -93,19 +114,26 @@ impl<'a> Source<'a> {
         Ok(Some(Timestamp::from_millis(millis)))
     }
 
-    /// An unsigned integer; in JSON also one in a string, as old clients write `ttl` and `timestamp`.
+    /// When a stored message was sent: in JSON also in a string, and then as small as may be.
+    pub(super) fn sent_at(self, name: &str) -> Optional<Timestamp> {
+        let millis = match self.field(name) {
+            None => return Ok(None),
+            Some(Field::Bt(_)) => return self.timestamp(name),
+            Some(Field::Json(Value::String(text))) => since_epoch(quoted_number(name, text)?),
+            Some(Field::Json(value)) => match (value.as_u64(), value.as_i64()) {
+                (Some(millis), _) => millis,
+                (None, Some(millis)) => since_epoch(millis),
+                (None, None) => return invalid(name, "integer"),
+            },
+        };
+        Ok(Some(Timestamp::from_millis(millis)))
+    }
+
+    /// An unsigned integer; in JSON also one in a string, as old clients write `ttl`.
     pub(super) fn unsigned(self, name: &str) -> Optional<u64> {
         let value = match self.field(name) {
             None => return Ok(None),
-            Some(Field::Json(Value::String(text))) => {
-                let parsed = text.parse().map(Some);
-                return parsed.map_err(|_| {
-                    let quoted = Value::String(text.clone());
-                    RequestError::invalid(format_args!(
-                        "Invalid value given for '{name}': {quoted}"
-                    ))
-                });
-            }
+            Some(Field::Json(Value::String(text))) => return quoted_number(name, text).map(Some),
             Some(Field::Json(value)) => value.as_u64(),
             Some(Field::Bt(value)) => value.as_u64(),
         };
@@ -181,9 +209,9 @@ impl<'a> Source<'a> {
         match self.field(name) {
             None => Ok(None),
             Some(Field::Json(value)) => Ok(Some(Cow::Borrowed(value))),
-            Some(Field::Bt(bt::Value::Bytes(bytes))) => match serde_json::from_slice(bytes) {
-                Ok(value) => Ok(Some(Cow::Owned(value))),
-                Err(_) => Err(RequestError::invalid(format_args!(
+            Some(Field::Bt(bt::Value::Bytes(bytes))) => match json::parse(bytes) {
+                Some(value) => Ok(Some(Cow::Owned(value))),
+                None => Err(RequestError::invalid(format_args!(
                     "oxend_request {name} field does not contain valid json"
                 ))),
             },
@@ -191,67 +219,86 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// The subrequests of a batch: method and parameters of each.
-    pub(super) fn subrequests(self) -> Result<Vec<(&'a str, Self)>, RequestError> {
-        const NONE: &str = "Invalid batch request: no valid \"requests\" field";
+    /// Reads the subrequests of a batch, each by its method and parameters, in order: what is wrong
+    /// with the first of them is told before what is wrong with the second.
+    pub(super) fn subrequests<T>(
+        self,
+        mut read: impl FnMut(&'a str, Self) -> Result<T, RequestError>,
+    ) -> Result<Vec<T>, RequestError> {
         match self.field("requests") {
             Some(Field::Json(Value::Array(rows))) if !rows.is_empty() => {
-                check_count(rows.len())?;
-                rows.iter().map(json_subrequest).collect()
+                if rows.len() > SUBREQUEST_COUNT_MAX {
+                    return Err(too_many_subrequests());
+                }
+                rows.iter()
+                    .map(|row| {
+                        let (method, params) = json_subrequest(row)?;
+                        read(method, params)
+                    })
+                    .collect()
             }
             Some(Field::Bt(bt::Value::List(rows))) => {
-                check_count(rows.iter().take(super::SUBREQUEST_COUNT_MAX + 1).count())?;
-                let rows: Vec<_> = rows.iter().map(bt_subrequest).collect::<Result<_, _>>()?;
-                if rows.is_empty() {
-                    return Err(RequestError::invalid(
-                        "Invalid batch request: empty \"requests\" list",
-                    ));
+                let mut requests = Vec::new();
+                for row in rows.iter() {
+                    let row = bt_row(row)?;
+                    if requests.len() >= SUBREQUEST_COUNT_MAX {
+                        return Err(too_many_subrequests());
+                    }
+                    let (method, params) = bt_subrequest(row)?;
+                    requests.push(read(method, params)?);
                 }
-                Ok(rows)
+                if requests.is_empty() {
+                    return Err(batch_error("empty \"requests\" list"));
+                }
+                Ok(requests)
             }
-            _ => Err(RequestError::invalid(NONE)),
+            _ => Err(batch_error("no valid \"requests\" field")),
         }
     }
 }
 
-fn check_count(count: usize) -> Result<(), RequestError> {
-    if count > super::SUBREQUEST_COUNT_MAX {
-        return Err(RequestError::invalid(
-            "Invalid batch request: subrequest limit exceeded",
-        ));
+fn batch_error(why: &str) -> RequestError {
+    RequestError::invalid(format_args!("Invalid batch request: {why}"))
+}
+
+fn too_many_subrequests() -> RequestError {
+    batch_error("subrequest limit exceeded")
+}
+
+fn check_method(method: &str) -> Result<(), RequestError> {
+    if METHODS.contains(&method) {
+        return Ok(());
     }
-    Ok(())
+    Err(RequestError::invalid(format_args!(
+        "Invalid batch subrequest: invalid method \"{method}\""
+    )))
 }
 
 fn json_subrequest(row: &Value) -> Result<(&str, Source<'_>), RequestError> {
     let object = row
         .as_object()
-        .ok_or_else(|| RequestError::invalid("Invalid batch request: requests must be objects"))?;
+        .ok_or_else(|| batch_error("requests must be objects"))?;
     let method = object.get("method").and_then(Value::as_str);
     let params = object.get("params").and_then(Value::as_object);
-    match (method, params) {
-        (Some(method), Some(params)) => Ok((method, Source::Json(params))),
-        _ => Err(RequestError::invalid(
-            "Invalid batch request: subrequests must have method/params keys",
-        )),
-    }
+    let (Some(method), Some(params)) = (method, params) else {
+        return Err(batch_error("subrequests must have method/params keys"));
+    };
+    check_method(method)?;
+    Ok((method, Source::Json(params)))
 }
 
-fn bt_subrequest(row: bt::Value<'_>) -> Result<(&str, Source<'_>), RequestError> {
-    let dict = row
-        .as_dict()
-        .ok_or_else(|| RequestError::invalid("Invalid batch request: requests must be dicts"))?;
-    let method = dict.get(b"method").and_then(|method| method.as_bytes());
+fn bt_row(row: bt::Value<'_>) -> Result<Dict<'_>, RequestError> {
+    row.as_dict()
+        .ok_or_else(|| batch_error("requests must be dicts"))
+}
+
+fn bt_subrequest(row: Dict<'_>) -> Result<(&str, Source<'_>), RequestError> {
+    let method = row.get(b"method").and_then(|method| method.as_bytes());
     let method = method
         .and_then(|method| core::str::from_utf8(method).ok())
-        .ok_or_else(|| {
-            RequestError::invalid("Invalid batch request: subrequests must have a method")
-        })?;
-    let params = dict
-        .get(b"params")
-        .and_then(|params| params.as_dict())
-        .ok_or_else(|| {
-            RequestError::invalid("Invalid batch request: subrequests must have a params dict")
-        })?;
+        .ok_or_else(|| batch_error("subrequests must have a method"))?;
+    check_method(method)?;
+    let params = row.get(b"params").and_then(|params| params.as_dict());
+    let params = params.ok_or_else(|| batch_error("subrequests must have a params dict"))?;
     Ok((method, Source::Bt(params)))
 }
