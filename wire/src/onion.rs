@@ -459,6 +459,35 @@ mod tests {
     }
 
     #[test]
+    fn a_control_does_not_make_us_hold_more_than_was_sent_by_far() {
+        let useless = r#"{"":0},"#.repeat(bt::VALUE_COUNT_MAX);
+        let hostile = format!(r#"{{"ephemeral_key":"{KEY}","headers":[{useless}0]}}"#);
+        assert_eq!(
+            LayerAddress::parse(hostile.as_bytes()),
+            Err(OnionError::Json)
+        );
+        assert_eq!(Control::parse(hostile.as_bytes()), Err(OnionError::Json));
+    }
+
+    #[test]
+    fn a_relayed_onion_has_come_one_hop_at_least() {
+        let key = "k".repeat(32);
+        for (field, read) in [
+            ("", 1),
+            ("6:hop_noi-3e", 1),
+            ("6:hop_noi0e", 1),
+            ("6:hop_noi7e", 7),
+            ("6:hop_noi18446744073709551615e", 0),
+        ] {
+            let text = format!("d4:data1:x13:ephemeral_key32:{key}{field}e");
+            let hop_no = RelayedOnion::parse(text.as_bytes()).map(|onion| onion.address.hop_no);
+            let refused = "Invalid internal onion request: invalid hop_no".to_owned();
+            let expected = if read == 0 { Err(refused) } else { Ok(read) };
+            assert_eq!(hop_no, expected, "{field}");
+        }
+    }
+
+    #[test]
     fn relayed_onions_are_refused_in_the_words_of_the_reference() {
         let text = |input: &[u8]| RelayedOnion::parse(input).unwrap_err();
         let prefix = "Invalid internal onion request: ";
@@ -471,5 +500,20 @@ mod tests {
             format!("{prefix}ephemeral key not found")
         );
         assert_eq!(text(b"nonsense"), format!("{prefix}expected a bt dict"));
+        let key = "13:ephemeral_key2:xxe";
+        let bad = [
+            (
+                format!("d4:datai1e{key}"),
+                "required data payload not found",
+            ),
+            (format!("d4:data0:{key}"), "invalid ephemeral key"),
+            (
+                format!("d4:data0:8:enc_type3:rot{key}"),
+                "invalid encryption type",
+            ),
+        ];
+        for (input, why) in bad {
+            assert_eq!(text(input.as_bytes()), format!("{prefix}{why}"));
+        }
     }
 }
