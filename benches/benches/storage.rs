@@ -35,6 +35,7 @@ impl MemoryDisk {
                 segment,
                 offset,
                 data,
+                ..
             } => {
                 let offset = usize::try_from(offset).ok()?;
                 let file = self.files.get_mut(&segment)?;
@@ -46,6 +47,7 @@ impl MemoryDisk {
                 segment,
                 offset,
                 size,
+                ..
             } => {
                 let offset = usize::try_from(offset).ok()?;
                 let file = self.files.get(&segment)?;
@@ -78,6 +80,7 @@ fn shard(tail_cache_size: usize) -> Shard<MemoryDisk> {
             segment_size: 16 << 20,
             waiting_count_max: 4096,
             tail_cache_size,
+            ..Settings::default()
         },
     )
 }

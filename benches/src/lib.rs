@@ -1,10 +1,6 @@
 //! What the benchmarks share: accounts, requests, and a disk of real files.
 #![forbid(unsafe_code)]
 
-mod file_disk;
-
-pub use file_disk::FileDisk;
-
 use core::time::Duration;
 
 use bytes::Bytes;

@@ -30,6 +30,14 @@ pub struct Config {
     pub allow_aes_cbc: bool,
     /// Size of a segment file of the message log, in MiB.
     pub segment_size_mib: u64,
+    /// Size of all segment files together, in MiB.
+    pub store_capacity_mib: u64,
+    /// Bytes of messages that one account may hold, in MiB.
+    pub account_size_max_mib: u64,
+    /// How long messages of accounts are kept that left our swarm, in hours.
+    pub foreign_grace_hours: u64,
+    /// Answer stores before they are durable, and make them so within so many milliseconds.
+    pub relaxed_durability_ms: Option<u64>,
     /// Where the metrics are served; a loopback address.
     pub admin_listen: Option<SocketAddr>,
     /// Where the seed endpoint is served.
@@ -104,6 +112,16 @@ const SEGMENT_SIZE_MIB_DEFAULT: u64 = 64;
 const SEGMENT_SIZE_MIB_MIN: u64 = 4;
 /// Positions in a segment are 32-bit, and recovery reads one segment after the other.
 const SEGMENT_SIZE_MIB_MAX: u64 = 1024;
+/// Store capacity when none is given, in MiB: that of the reference's newer versions.
+const STORE_CAPACITY_MIB_DEFAULT: u64 = 10 * 1024;
+/// A shard has at least six segments.
+const STORE_CAPACITY_MIB_MIN: u64 = 64;
+/// So many MiB are still a number of bytes.
+const MIB_MAX: u64 = u64::MAX >> 20;
+/// What an account may hold when nothing is said, in MiB.
+const ACCOUNT_SIZE_MAX_MIB_DEFAULT: u64 = 64;
+/// How long messages of foreign accounts stay when nothing is said.
+const FOREIGN_GRACE_HOURS_DEFAULT: u64 = 24;
 
 /// A key and what may stand there, in the words of the error.
 struct Key {
@@ -143,6 +161,22 @@ const SEGMENT_SIZE_MIB: Key = Key {
     name: "segment_size_mib",
     expected: "a number of MiB from 4 to 1024",
 };
+const STORE_CAPACITY_MIB: Key = Key {
+    name: "store_capacity_mib",
+    expected: "a number of MiB, at least 64",
+};
+const ACCOUNT_SIZE_MAX_MIB: Key = Key {
+    name: "account_size_max_mib",
+    expected: "a number of MiB, at least 1",
+};
+const FOREIGN_GRACE_HOURS: Key = Key {
+    name: "foreign_grace_hours",
+    expected: "a number of hours from 1 to 720",
+};
+const RELAXED_DURABILITY_MS: Key = Key {
+    name: "relaxed_durability_ms",
+    expected: "a number of milliseconds from 1 to 60000",
+};
 const ADMIN_LISTEN: Key = Key {
     name: "admin_listen",
     expected: "a loopback address and port such as \"127.0.0.1:9100\"",
@@ -152,7 +186,7 @@ const SEED_LISTEN: Key = Key {
     expected: "an address and port such as \"127.0.0.1:38157\"",
 };
 
-const KEYS: [&Key; 10] = [
+const KEYS: [&Key; 14] = [
     &BIND_IP,
     &HTTPS_PORT,
     &OMQ_PORT,
@@ -161,6 +195,10 @@ const KEYS: [&Key; 10] = [
     &SHARD_CPUS,
     &ALLOW_AES_CBC,
     &SEGMENT_SIZE_MIB,
+    &STORE_CAPACITY_MIB,
+    &ACCOUNT_SIZE_MAX_MIB,
+    &FOREIGN_GRACE_HOURS,
+    &RELAXED_DURABILITY_MS,
     &ADMIN_LISTEN,
     &SEED_LISTEN,
 ];
@@ -209,6 +247,20 @@ impl Config {
                     (SEGMENT_SIZE_MIB_MIN..=SEGMENT_SIZE_MIB_MAX).contains(mib)
                 })?
                 .unwrap_or(SEGMENT_SIZE_MIB_DEFAULT),
+            store_capacity_mib: table
+                .take(&STORE_CAPACITY_MIB, |mib| {
+                    (STORE_CAPACITY_MIB_MIN..=MIB_MAX).contains(mib)
+                })?
+                .unwrap_or(STORE_CAPACITY_MIB_DEFAULT),
+            account_size_max_mib: table
+                .take(&ACCOUNT_SIZE_MAX_MIB, |mib| (1..=MIB_MAX).contains(mib))?
+                .unwrap_or(ACCOUNT_SIZE_MAX_MIB_DEFAULT),
+            foreign_grace_hours: table
+                .take(&FOREIGN_GRACE_HOURS, |hours| (1..=720).contains(hours))?
+                .unwrap_or(FOREIGN_GRACE_HOURS_DEFAULT),
+            relaxed_durability_ms: table.take(&RELAXED_DURABILITY_MS, |millis| {
+                (1..=60_000).contains(millis)
+            })?,
             admin_listen: table.take(&ADMIN_LISTEN, |address: &SocketAddr| {
                 address.ip().is_loopback()
             })?,
@@ -236,6 +288,12 @@ impl Config {
         put(&SHARD_CPUS, cpus.collect::<Vec<_>>().into());
         put(&ALLOW_AES_CBC, self.allow_aes_cbc.into());
         put(&SEGMENT_SIZE_MIB, to_integer(self.segment_size_mib));
+        put(&STORE_CAPACITY_MIB, to_integer(self.store_capacity_mib));
+        put(&ACCOUNT_SIZE_MAX_MIB, to_integer(self.account_size_max_mib));
+        put(&FOREIGN_GRACE_HOURS, to_integer(self.foreign_grace_hours));
+        if let Some(millis) = self.relaxed_durability_ms {
+            put(&RELAXED_DURABILITY_MS, to_integer(millis));
+        }
         if let Some(address) = self.admin_listen {
             put(&ADMIN_LISTEN, address.to_string().into());
         }
@@ -370,6 +428,10 @@ mod tests {
         assert_eq!(config.shard_cpus, all_cpus());
         assert!(!config.allow_aes_cbc);
         assert_eq!(config.segment_size_mib, SEGMENT_SIZE_MIB_DEFAULT);
+        assert_eq!(config.store_capacity_mib, STORE_CAPACITY_MIB_DEFAULT);
+        assert_eq!(config.account_size_max_mib, ACCOUNT_SIZE_MAX_MIB_DEFAULT);
+        assert_eq!(config.foreign_grace_hours, FOREIGN_GRACE_HOURS_DEFAULT);
+        assert_eq!(config.relaxed_durability_ms, None, "an explicit choice");
         assert_eq!((config.admin_listen, config.seed_listen), (None, None));
     }
 
@@ -379,6 +441,10 @@ mod tests {
         config.shard_cpus = vec![3, 1];
         config.allow_aes_cbc = true;
         config.segment_size_mib = 128;
+        config.store_capacity_mib = 100;
+        config.account_size_max_mib = 7;
+        config.foreign_grace_hours = 5;
+        config.relaxed_durability_ms = Some(20);
         config.admin_listen = Some("127.0.0.1:9100".parse().unwrap());
         config.seed_listen = Some("0.0.0.0:38157".parse().unwrap());
         assert_eq!(parse(&config.to_toml()).unwrap(), config);
@@ -404,6 +470,12 @@ mod tests {
             ("allow_aes_cbc", "\"yes\""),
             ("segment_size_mib", "3"),
             ("segment_size_mib", "4096"),
+            ("store_capacity_mib", "63"),
+            ("account_size_max_mib", "0"),
+            ("account_size_max_mib", "-1"),
+            ("foreign_grace_hours", "721"),
+            ("relaxed_durability_ms", "0"),
+            ("relaxed_durability_ms", "true"),
             ("admin_listen", "\"203.0.113.7:9100\""), // not loopback
             ("admin_listen", "9100"),
             ("seed_listen", "\"localhost:1\""),

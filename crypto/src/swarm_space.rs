@@ -17,12 +17,9 @@ pub fn message_hash(mailbox: &Mailbox, namespace: Namespace, data: &[u8]) -> Mes
     ]))
 }
 
-/// A mailbox's point on the ring of swarms: the XOR of the four big-endian words of its key.
+/// A mailbox's point on the ring of swarms.
 pub fn swarm_space(mailbox: &Mailbox) -> u64 {
-    let (words, _) = mailbox.key.as_chunks();
-    words
-        .iter()
-        .fold(0, |point, word| point ^ u64::from_be_bytes(*word))
+    mailbox.swarm_point()
 }
 
 /// The swarm that owns `point`: the nearest id on the 2^64 ring, the lower one on a tie.

@@ -1,4 +1,11 @@
-//! The disk of a shard: glommio's `DmaFile` (`O_DIRECT` through `io_uring`) behind storage's trait.
+//! The disk of a log: segment files, through glommio.
+//!
+//! A segment has up to three descriptors, each opened when it is first needed: `O_DIRECT` with
+//! `O_DSYNC` for writes that are durable when they complete (one operation; a write and a fdatasync
+//! are two, and no faster), `O_DIRECT` for writes that need not be and for reading whole files, and
+//! one through the page cache for records here and there, so that memory nobody else wants makes
+//! repeated reads cheap. A block is read through the cache only after it was written, and a direct
+//! write drops what the cache has of it.
 
 use core::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -7,11 +14,21 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use bytes::Bytes;
-use cepa_storage::disk::{Completion, Disk, DiskError, Done, Operation, SegmentId, Token};
-use glommio::io::{Directory, DmaFile, OpenOptions};
+use cepa_storage::disk::{Access, Completion, Disk, DiskError, Done, Operation, SegmentId, Token};
+use futures_util::future::try_join_all;
+use glommio::io::{BufferedFile, Directory, DmaFile, OpenOptions};
 use glommio::{GlommioError, spawn_local};
 
 use crate::wait::Notify;
+
+/// Zeros are written in pieces of this size when a segment is made.
+const ZEROS_SIZE: usize = 1 << 20;
+
+/// So many of them at a time: commits get their turn between.
+const ZEROS_COUNT: u64 = 2;
+
+/// From `<fcntl.h>`, the same on every Linux but MIPS, Alpha and SPARC, where glommio does not run.
+const O_DSYNC: i32 = 0o10000;
 
 /// Segment files in one directory, named `segment-00000001.log`.
 pub(crate) struct SegmentFiles {
@@ -20,9 +37,17 @@ pub(crate) struct SegmentFiles {
 
 struct Inner {
     dir: PathBuf,
-    files: RefCell<BTreeMap<SegmentId, Rc<DmaFile>>>,
+    files: RefCell<BTreeMap<SegmentId, Files>>,
     completed: RefCell<VecDeque<Completion>>,
     wake: Rc<Notify>,
+}
+
+/// The descriptors of a segment.
+#[derive(Clone, Default)]
+struct Files {
+    durable: Option<Rc<DmaFile>>,
+    direct: Option<Rc<DmaFile>>,
+    cached: Option<Rc<BufferedFile>>,
 }
 
 impl SegmentFiles {
@@ -71,23 +96,24 @@ impl Inner {
                 segment,
                 offset,
                 data,
-            } => self.write(segment, offset, &data).await,
+                is_durable,
+            } => self.write(segment, offset, &data, is_durable).await,
             Operation::Sync { segment } => {
-                self.file(segment).await?.fdatasync().await?;
+                self.direct(segment).await?.fdatasync().await?;
                 Ok(Done::Done)
             }
             Operation::Read {
                 segment,
                 offset,
                 size,
-            } => {
-                let read = self.file(segment).await?.read_at(offset, size).await?;
-                Ok(Done::Read(Bytes::copy_from_slice(&read)))
-            }
+                access,
+            } => self.read(segment, offset, size, access).await,
             Operation::Remove { segment } => self.remove(segment).await,
         }
     }
 
+    /// Writes zeros over the whole file: blocks that are only reserved would cost every commit a
+    /// change of the file system's own records, and a full disk would show within a commit.
     async fn create(&self, segment: SegmentId, size: u64) -> Result<Done, GlommioError<()>> {
         let file = OpenOptions::new()
             .read(true)
@@ -95,12 +121,44 @@ impl Inner {
             .create_new(true)
             .dma_open(self.path(segment))
             .await?;
-        // Blocks are reserved now, so that a full disk shows here and not within a commit.
-        file.pre_allocate(size, false).await?;
+        let file = Rc::new(file);
+        let written = self.write_zeros(&file, size).await;
+        if written.is_err() {
+            // Half a segment is of no use, and the space may be what others wait for.
+            drop(glommio::io::remove(self.path(segment)).await);
+            drop(file.close_rc().await);
+            written?;
+            return Ok(Done::Done);
+        }
         file.fdatasync().await?;
-        self.files.borrow_mut().insert(segment, Rc::new(file));
+        let files = Files {
+            direct: Some(file),
+            ..Files::default()
+        };
+        self.files.borrow_mut().insert(segment, files);
         self.sync_dir().await?;
         Ok(Done::Done)
+    }
+
+    async fn write_zeros(&self, file: &DmaFile, size: u64) -> Result<(), GlommioError<()>> {
+        file.pre_allocate(size, false).await?;
+        let piece_size = ZEROS_SIZE as u64;
+        let mut begin = 0;
+        while begin < size {
+            let end = size.min(begin + ZEROS_COUNT * piece_size);
+            let pieces = (begin..end).step_by(ZEROS_SIZE).map(|offset| {
+                let piece_size = usize::try_from(piece_size.min(end - offset)).unwrap_or(0);
+                async move {
+                    let mut zeros = file.alloc_dma_buffer(piece_size);
+                    zeros.as_bytes_mut().fill(0);
+                    let written = file.write_at(zeros, offset).await?;
+                    check_written(written, piece_size)
+                }
+            });
+            try_join_all(pieces).await?;
+            begin = end;
+        }
+        Ok(())
     }
 
     async fn write(
@@ -108,24 +166,50 @@ impl Inner {
         segment: SegmentId,
         offset: u64,
         data: &[u8],
+        is_durable: bool,
     ) -> Result<Done, GlommioError<()>> {
-        let file = self.file(segment).await?;
+        let file = if is_durable {
+            self.durable(segment).await?
+        } else {
+            self.direct(segment).await?
+        };
         let mut buffer = file.alloc_dma_buffer(data.len());
         buffer.as_bytes_mut().copy_from_slice(data);
         let written = file.write_at(buffer, offset).await?;
-        if written < data.len() {
-            // A short write of O_DIRECT: the device ran out of space.
-            return Err(io::Error::from(io::ErrorKind::StorageFull).into());
-        }
+        check_written(written, data.len())?;
         Ok(Done::Done)
     }
 
+    async fn read(
+        &self,
+        segment: SegmentId,
+        offset: u64,
+        size: usize,
+        access: Access,
+    ) -> Result<Done, GlommioError<()>> {
+        let bytes = match access {
+            Access::Random => {
+                let file = self.cached(segment).await?;
+                Bytes::copy_from_slice(&file.read_at(offset, size).await?)
+            }
+            Access::Sequential => {
+                let file = self.direct(segment).await?;
+                Bytes::copy_from_slice(&file.read_at(offset, size).await?)
+            }
+        };
+        Ok(Done::Read(bytes))
+    }
+
     async fn remove(&self, segment: SegmentId) -> Result<Done, GlommioError<()>> {
-        let file = self.files.borrow_mut().remove(&segment);
+        let files = self.files.borrow_mut().remove(&segment);
         glommio::io::remove(self.path(segment)).await?;
         self.sync_dir().await?;
-        if let Some(file) = file {
+        let files = files.unwrap_or_default();
+        for file in [files.durable, files.direct].into_iter().flatten() {
             file.close_rc().await?;
+        }
+        if let Some(cached) = files.cached.and_then(Rc::into_inner) {
+            cached.close().await?;
         }
         Ok(Done::Done)
     }
@@ -137,9 +221,24 @@ impl Inner {
         dir.close().await
     }
 
-    async fn file(&self, segment: SegmentId) -> Result<Rc<DmaFile>, GlommioError<()>> {
-        if let Some(file) = self.files.borrow().get(&segment) {
-            return Ok(Rc::clone(file));
+    async fn durable(&self, segment: SegmentId) -> Result<Rc<DmaFile>, GlommioError<()>> {
+        if let Some(file) = self.known(segment).durable {
+            return Ok(file);
+        }
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(O_DSYNC)
+            .dma_open(self.path(segment))
+            .await?;
+        let file = Rc::new(file);
+        self.remember(segment, |files| files.durable = Some(Rc::clone(&file)));
+        Ok(file)
+    }
+
+    async fn direct(&self, segment: SegmentId) -> Result<Rc<DmaFile>, GlommioError<()>> {
+        if let Some(file) = self.known(segment).direct {
+            return Ok(file);
         }
         let file = OpenOptions::new()
             .read(true)
@@ -147,13 +246,39 @@ impl Inner {
             .dma_open(self.path(segment))
             .await?;
         let file = Rc::new(file);
-        self.files.borrow_mut().insert(segment, Rc::clone(&file));
+        self.remember(segment, |files| files.direct = Some(Rc::clone(&file)));
         Ok(file)
+    }
+
+    async fn cached(&self, segment: SegmentId) -> Result<Rc<BufferedFile>, GlommioError<()>> {
+        if let Some(file) = self.known(segment).cached {
+            return Ok(file);
+        }
+        let file = Rc::new(BufferedFile::open(self.path(segment)).await?);
+        self.remember(segment, |files| files.cached = Some(Rc::clone(&file)));
+        Ok(file)
+    }
+
+    fn known(&self, segment: SegmentId) -> Files {
+        let files = self.files.borrow();
+        files.get(&segment).cloned().unwrap_or_default()
+    }
+
+    fn remember(&self, segment: SegmentId, change: impl FnOnce(&mut Files)) {
+        change(self.files.borrow_mut().entry(segment).or_default());
     }
 
     fn path(&self, segment: SegmentId) -> PathBuf {
         self.dir.join(format!("segment-{:08}.log", segment.0))
     }
+}
+
+/// A short direct write: the device ran out of space.
+fn check_written(written: usize, size: usize) -> Result<(), GlommioError<()>> {
+    if written < size {
+        return Err(io::Error::from(io::ErrorKind::StorageFull).into());
+    }
+    Ok(())
 }
 
 fn list(dir: &Path) -> io::Result<Vec<(SegmentId, u64)>> {

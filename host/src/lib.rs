@@ -7,6 +7,7 @@ mod disk;
 mod https;
 mod link;
 mod links;
+pub mod log;
 mod omq;
 mod onions;
 mod random;
@@ -29,6 +30,7 @@ use std::sync::mpsc::sync_channel;
 use arc_swap::ArcSwap;
 use cepa_crypto::NodeKeys;
 use cepa_relay::{Counters, PeerTable};
+use cepa_storage::Settings;
 use cepa_swarm::View;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use thiserror::Error;
@@ -67,8 +69,9 @@ pub struct NodeSettings {
     pub shard_cpus: Vec<usize>,
     /// Accept aes-cbc onion layers (unauthenticated; off by default).
     pub allow_aes_cbc: bool,
-    /// Size of a segment file in bytes.
-    pub segment_size: u64,
+    /// How the message log is set up; its capacity is that of all shards together. The key of its
+    /// tables is drawn at start.
+    pub store: Settings,
 }
 
 /// Why a node does not start. Each says what to do.
@@ -163,7 +166,7 @@ pub fn start(
             omq,
             tls: Arc::clone(&tls),
             data_dir: data_dir.clone(),
-            segment_size: settings.segment_size,
+            store: log_settings(settings.store, log_count, random::bytes()),
             allow_aes_cbc: settings.allow_aes_cbc,
             network: Arc::clone(view),
             counters: Arc::clone(counters),
@@ -189,6 +192,15 @@ pub fn start(
         }
     }
     Ok(node)
+}
+
+/// The settings of one log among as many.
+fn log_settings(settings: Settings, log_count: usize, table_key: [u8; 16]) -> Settings {
+    Settings {
+        capacity: settings.capacity / u64::try_from(log_count.max(1)).unwrap_or(u64::MAX),
+        table_key,
+        ..settings
+    }
 }
 
 /// Makes the directory; gives its absolute path, since executors do not open relative ones.

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use cepa_relay::Counters;
 use cepa_relay::counters::count;
+use cepa_storage::territory::Territory;
 use cepa_storage::{Command, Outcome, Settings, Shard, Statistics, StoreFault, Ticket};
 use cepa_wire::Mailbox;
 use futures_channel::oneshot;
@@ -83,6 +84,14 @@ impl LocalLog {
         }
     }
 
+    /// Says which accounts are ours.
+    pub(crate) fn set_territory(&self, territory: Territory) {
+        self.shard
+            .borrow_mut()
+            .set_territory(territory, clock::now());
+        self.wake.notify();
+    }
+
     /// Whether recovery is done.
     pub(crate) fn is_recovered(&self) -> bool {
         self.shard.borrow().is_recovered()
@@ -128,7 +137,11 @@ impl Stores {
 
     /// Carries out a command at the log of its mailbox, here or at another executor.
     pub(crate) async fn execute(&self, command: Command) -> Outcome {
-        let log = log_of(command.mailbox(), self.log_count);
+        let Some(mailbox) = command.mailbox() else {
+            // What concerns a log as a whole is asked of that log.
+            return Outcome::Failed(StoreFault::Busy);
+        };
+        let log = log_of(mailbox, self.log_count);
         let outcome = match self.local.get(&log) {
             Some(local) => local.execute(command).await,
             None => {
@@ -170,6 +183,8 @@ impl Stores {
                     .fetch_add(add(hashes.len()), Relaxed);
             }
             Outcome::Failed(_) => count(&self.counters.store_failed),
+            // Their requests come with the methods that need them.
+            _ => {}
         }
     }
 }

@@ -15,6 +15,7 @@ use cepa_crypto::NodeKeys;
 use cepa_relay::Counters;
 use cepa_relay::counters::count;
 use cepa_storage::Settings;
+use cepa_storage::territory::Territory;
 use cepa_swarm::Health;
 use cepa_wire::answer::Answer;
 use futures_rustls::TlsAcceptor;
@@ -53,7 +54,7 @@ pub(crate) struct TileSeed {
     pub(crate) omq: SocketAddr,
     pub(crate) tls: Arc<ServerConfig>,
     pub(crate) data_dir: PathBuf,
-    pub(crate) segment_size: u64,
+    pub(crate) store: Settings,
     pub(crate) allow_aes_cbc: bool,
     pub(crate) network: Arc<ArcSwap<NetworkView>>,
     pub(crate) counters: Arc<Counters>,
@@ -154,9 +155,11 @@ pub(crate) async fn run(seed: TileSeed, report: SyncSender<Result<(), StartError
         }
     };
     let (tile, accepting) = tile;
+    let mut territory = None;
     while !stop.load(Ordering::Relaxed) {
         sleep(TICK).await;
         probe(&tile);
+        tell_territory(&tile, &mut territory);
     }
     for task in accepting {
         task.cancel().await;
@@ -236,11 +239,7 @@ fn open_logs(seed: &TileSeed) -> Result<BTreeMap<usize, Rc<LocalLog>>, StartErro
             path: dir.clone(),
             source,
         })?;
-        let settings = Settings {
-            segment_size: seed.segment_size,
-            ..Settings::default()
-        };
-        logs.insert(log, LocalLog::new(dir, settings));
+        logs.insert(log, LocalLog::new(dir, seed.store));
     }
     Ok(logs)
 }
@@ -255,9 +254,8 @@ async fn wait_for_recovery(tile: &Tile) {
         if found.is_damaged() {
             tracing::warn!(
                 corrupt_records_skipped = found.corrupt_record_count,
-                torn_tail_bytes_cut = found.torn_tail_bytes,
                 unreadable_blocks = found.unread_block_count,
-                segments_of_a_later_version = found.foreign_segment_count,
+                segments_of_another_version = found.foreign_segment_count,
                 messages_kept = found.message_count,
                 "the message log was damaged; what could be read was kept"
             );
@@ -273,6 +271,20 @@ fn connect_rings(tile: &Rc<Tile>, ends: RingEnds) {
     }
     for (from, receiver) in ends.receivers {
         spawn_local(receive(Rc::clone(tile), from, receiver)).detach();
+    }
+}
+
+/// Tells the logs which accounts are ours, when that changed. While we are in no swarm everything is
+/// kept: it may be an hour's mishap.
+fn tell_territory(tile: &Tile, told: &mut Option<Territory>) {
+    let Some(territory) = tile.network.load().view.territory() else {
+        return;
+    };
+    if told.as_ref() != Some(&territory) {
+        for log in tile.stores.local() {
+            log.set_territory(territory.clone());
+        }
+        *told = Some(territory);
     }
 }
 

@@ -1,94 +1,220 @@
-//! Index and segments together: what a durable record changes.
+//! Index, states and segments together: what a durable record changes.
 
-use std::collections::BTreeSet;
-
+use cepa_wire::record::Position;
 use cepa_wire::{Mailbox, MessageHash, Timestamp};
 
 use crate::disk::SegmentId;
-use crate::index::{Entry, Index, Place};
+use crate::index::{Entry, Index, MessageId};
 use crate::segment::Segments;
+use crate::state::{self, State, States};
 
 /// What a record changes once it is durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
     /// A Store: replaces what was there by this hash (it had expired).
-    Insert(Place, Entry),
+    Insert(Entry),
     /// An Expire that stands in this segment.
-    Raise(Place, Timestamp, SegmentId),
+    SetExpiry(Mailbox, MessageHash, Timestamp, SegmentId),
     /// A Delete that stands in this segment.
-    Remove(Place, SegmentId),
+    Remove(Mailbox, MessageHash, SegmentId),
+    /// A Store was copied, with this expiry.
+    Move {
+        mailbox: Mailbox,
+        hash: MessageHash,
+        from: Position,
+        to: Position,
+        expiry: Timestamp,
+    },
+    /// The Expire that counts for a message was copied.
+    MoveExpiry {
+        mailbox: Mailbox,
+        hash: MessageHash,
+        from: SegmentId,
+        to: SegmentId,
+    },
+    /// A Delete or an Expire of a message that is gone was copied to the first segment; the
+    /// message's Store stands, or stood, in the second.
+    Hide(SegmentId, SegmentId),
+    /// A State.
+    State(state::Key, State),
+    /// The State that counts was copied.
+    MoveState {
+        key: state::Key,
+        sequence: u64,
+        to: SegmentId,
+    },
 }
 
 /// Which messages there are, and which segments they need.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Catalog {
     pub(crate) index: Index,
+    pub(crate) states: States,
     pub(crate) segments: Segments,
 }
 
 impl Catalog {
-    /// The message of that hash and its expiry, if it has not expired.
+    pub(crate) fn new(table_key: &[u8; 16]) -> Self {
+        Self {
+            index: Index::new(table_key),
+            states: States::default(),
+            segments: Segments::default(),
+        }
+    }
+
+    /// The message of that hash, if it has not expired.
     pub(crate) fn find_live(
         &self,
         mailbox: Mailbox,
         hash: MessageHash,
         now: Timestamp,
-    ) -> Option<(Place, Timestamp)> {
-        let (place, entry) = self.index.find(mailbox, hash)?;
-        (entry.expiry > now).then_some((place, entry.expiry))
+    ) -> Option<(MessageId, Entry)> {
+        let found = self.index.find_entry(mailbox, hash)?;
+        (found.1.expiry > now).then_some(found)
     }
 
     /// Makes the change.
     pub(crate) fn apply(&mut self, effect: Effect) {
         match effect {
-            Effect::Insert(place, entry) => {
-                let old = self.index.find(place.mailbox, entry.hash);
-                if let Some((old, _)) = old {
-                    self.remove(&old);
+            Effect::Insert(entry) => {
+                if let Some(old) = self.index.find(entry.mailbox, entry.hash) {
+                    self.remove(old);
                 }
-                self.remove(&place);
-                self.insert(place, entry);
+                self.insert(&entry);
             }
-            Effect::Raise(place, expiry, segment) => {
-                if let Some(mut entry) = self.remove(&place) {
-                    if expiry > entry.expiry {
-                        entry.expiry = expiry;
-                        entry.expiry_segment = Some(segment);
-                    }
-                    self.insert(place, entry);
+            Effect::SetExpiry(mailbox, hash, expiry, segment) => {
+                if let Some(id) = self.index.find(mailbox, hash) {
+                    self.set_expiry(id, expiry, segment);
                 }
             }
-            Effect::Remove(place, segment) => {
-                if let Some(entry) = self.remove(&place) {
+            Effect::Remove(mailbox, hash, segment) => {
+                if let Some(id) = self.index.find(mailbox, hash)
+                    && let Some((entry, expiry_segment)) = self.index.remove(id)
+                {
+                    self.release(&entry, expiry_segment);
                     self.segments.hide(segment, entry.segment());
                 }
             }
+            Effect::Move {
+                mailbox,
+                hash,
+                from,
+                to,
+                expiry,
+            } => self.move_message(mailbox, hash, from, to, expiry),
+            Effect::MoveExpiry {
+                mailbox,
+                hash,
+                from,
+                to,
+            } => {
+                if let Some((id, entry)) = self.index.find_entry(mailbox, hash)
+                    && self.index.expiry_segment(id) == Some(from)
+                {
+                    self.index.set_expiry_segment(id, to);
+                    self.segments.hold(to, 0, entry.expiry);
+                    self.segments.release(from, 0);
+                }
+            }
+            Effect::Hide(by, hidden) => self.segments.hide(by, hidden),
+            Effect::State(key, state) => {
+                self.insert_state(key, state);
+            }
+            Effect::MoveState { key, sequence, to } => {
+                if let Some(state) = self.states.get(&key)
+                    && state.sequence == sequence
+                {
+                    let from = state.segment;
+                    self.states.set_segment(&key, to);
+                    self.segments.hold(to, 0, Timestamp::ZERO);
+                    self.segments.release(from, 0);
+                    // The copy hides what the original did; to be sure, as long as that lasts.
+                    self.segments.hide(to, from);
+                }
+            }
         }
     }
 
-    /// Takes a message out, leaving nothing on the disk: it has expired or can't be read.
-    pub(crate) fn remove(&mut self, place: &Place) -> Option<Entry> {
-        let entry = self.index.remove(place)?;
-        self.segments.release(entry.segment());
-        if let Some(segment) = entry.expiry_segment {
-            self.segments.release(segment);
+    /// Adds a message whose hash is not there.
+    pub(crate) fn insert(&mut self, entry: &Entry) -> MessageId {
+        let size = u64::from(entry.record_size);
+        self.segments.hold(entry.segment(), size, entry.expiry);
+        self.index.insert(entry)
+    }
+
+    /// Moves the expiry of a message, as an Expire in `segment` says.
+    pub(crate) fn set_expiry(&mut self, id: MessageId, expiry: Timestamp, segment: SegmentId) {
+        self.segments.hold(segment, 0, expiry);
+        if let Some(old) = self.index.set_expiry(id, expiry, segment) {
+            self.segments.release(old, 0);
         }
+    }
+
+    /// Keeps a State, unless a newer one is there.
+    pub(crate) fn insert_state(&mut self, key: state::Key, state: State) {
+        let segment = state.segment;
+        self.segments.hold(segment, 0, Timestamp::ZERO);
+        let sequence = state.sequence;
+        if let Some(older) = self.states.insert(key, state) {
+            self.segments.release(older.segment, 0);
+            if older.sequence == sequence {
+                // The same, found twice.
+                return;
+            }
+            let newest = self.states.get(&key).map_or(segment, |state| state.segment);
+            self.segments.hide(newest, older.segment);
+        }
+    }
+
+    /// Forgets a State, leaving nothing on the disk.
+    pub(crate) fn remove_state(&mut self, key: &state::Key) {
+        if let Some(state) = self.states.remove(key) {
+            self.segments.release(state.segment, 0);
+        }
+    }
+
+    /// Takes a message out, leaving nothing on the disk: it has expired, is not ours, or can't be
+    /// read.
+    pub(crate) fn remove(&mut self, id: MessageId) -> Option<Entry> {
+        let (entry, expiry_segment) = self.index.remove(id)?;
+        self.release(&entry, expiry_segment);
         Some(entry)
     }
 
-    fn insert(&mut self, place: Place, entry: Entry) {
-        self.segments.hold(entry.segment());
-        if let Some(segment) = entry.expiry_segment {
-            self.segments.hold(segment);
+    fn release(&mut self, entry: &Entry, expiry_segment: Option<SegmentId>) {
+        let size = u64::from(entry.record_size);
+        self.segments.release(entry.segment(), size);
+        if let Some(segment) = expiry_segment {
+            self.segments.release(segment, 0);
+            // It may have been shortened: the Store says a later time.
+            self.segments.hide(segment, entry.segment());
         }
-        self.index.insert(place, entry);
     }
 
-    /// A Delete was found whose message was not. If it is among what `damaged` segments hide from
-    /// us now, it must not come back when they can be read again.
-    pub(crate) fn hide_all(&mut self, by: SegmentId, damaged: &BTreeSet<SegmentId>) {
-        for hidden in damaged {
-            self.segments.hide(by, *hidden);
+    fn move_message(
+        &mut self,
+        mailbox: Mailbox,
+        hash: MessageHash,
+        from: Position,
+        to: Position,
+        expiry: Timestamp,
+    ) {
+        let Some((id, entry)) = self.index.find_entry(mailbox, hash) else {
+            return;
+        };
+        if entry.position != from {
+            return;
         }
+        let size = u64::from(entry.record_size);
+        let expiry_segment = self.index.set_position(id, to, expiry);
+        self.segments.hold(SegmentId(to.segment), size, expiry);
+        self.segments.release(SegmentId(from.segment), size);
+        if let Some(segment) = expiry_segment {
+            self.segments.release(segment, 0);
+        }
+        // Its former place is stale until the segment is gone: the copy has the larger version, so
+        // it must stay as long as that, or an older expiry would count again.
+        self.segments
+            .hide(SegmentId(to.segment), SegmentId(from.segment));
     }
 }

@@ -1,8 +1,10 @@
 //! What may be asked of a shard, and how it ends.
 
 use bytes::Bytes;
-use cepa_wire::{Mailbox, MessageHash, Namespace, Timestamp};
+use cepa_wire::{Mailbox, MessageHash, Namespace, SubaccountToken, Timestamp};
 use thiserror::Error;
+
+use crate::territory::Territory;
 
 /// Names a command until its outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -11,7 +13,8 @@ pub struct Ticket(pub u64);
 /// A command to a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Keep a message. If its hash is there already, its expiry only moves up.
+    /// Keep a message. If its hash is there already, its expiry only moves up. In a public outbox
+    /// it replaces every other message.
     Store {
         /// For whom.
         mailbox: Mailbox,
@@ -47,17 +50,165 @@ pub enum Command {
         /// Which.
         hashes: Vec<MessageHash>,
     },
+    /// Delete every message, or every one that was sent up to a time.
+    DeleteAll {
+        /// Whose.
+        mailbox: Mailbox,
+        /// In which boxes.
+        scope: Scope,
+        /// Only those with this timestamp and older ones.
+        before: Option<Timestamp>,
+    },
+    /// Move the expiry of messages.
+    Expire {
+        /// Whose.
+        mailbox: Mailbox,
+        /// Which, each with its new expiry.
+        targets: Vec<(MessageHash, Timestamp)>,
+        /// In which direction it may move.
+        direction: Direction,
+    },
+    /// Let every message expire no later than a time.
+    ExpireAll {
+        /// Whose.
+        mailbox: Mailbox,
+        /// In which boxes.
+        scope: Scope,
+        /// The new expiry of those that would live longer.
+        expiry: Timestamp,
+    },
+    /// Tell when messages expire.
+    Expiries {
+        /// Whose.
+        mailbox: Mailbox,
+        /// Which.
+        hashes: Vec<MessageHash>,
+    },
+    /// Refuse subaccounts from now on; the newest 50 of a mailbox are kept.
+    Revoke {
+        /// Whose.
+        mailbox: Mailbox,
+        /// Which.
+        tokens: Vec<SubaccountToken>,
+    },
+    /// Accept subaccounts again.
+    Unrevoke {
+        /// Whose.
+        mailbox: Mailbox,
+        /// Which.
+        tokens: Vec<SubaccountToken>,
+    },
+    /// Tell which subaccounts are refused.
+    Revocations {
+        /// Whose.
+        mailbox: Mailbox,
+    },
+    /// Read the log on, for a transfer to other nodes: messages of every mailbox in a territory.
+    Dump {
+        /// From where; a new dump begins at [`DumpCursor::START`].
+        from: DumpCursor,
+        /// Whose messages.
+        territory: Territory,
+        /// At most so many bytes of payloads; at least one message, if there is one.
+        size_max: usize,
+    },
+    /// Keep, durably, how far a dump for somebody is, or forget it.
+    KeepCursor {
+        /// For whom: the key of a peer, or of a swarm.
+        peer: [u8; 32],
+        /// How far.
+        cursor: Option<DumpCursor>,
+    },
+    /// Tell how far a dump for somebody is.
+    Cursor {
+        /// For whom.
+        peer: [u8; 32],
+    },
+    /// Count mailboxes and messages of territories.
+    Survey {
+        /// Which.
+        territories: Vec<Territory>,
+    },
 }
 
 impl Command {
-    /// Whose messages it is about: what decides which shard carries it out.
-    pub const fn mailbox(&self) -> &Mailbox {
+    /// Whose messages it is about: what decides which shard carries it out. `None` for what
+    /// concerns a shard as a whole.
+    pub const fn mailbox(&self) -> Option<&Mailbox> {
         match self {
             Self::Store { mailbox, .. }
             | Self::Retrieve { mailbox, .. }
-            | Self::Delete { mailbox, .. } => mailbox,
+            | Self::Delete { mailbox, .. }
+            | Self::DeleteAll { mailbox, .. }
+            | Self::Expire { mailbox, .. }
+            | Self::ExpireAll { mailbox, .. }
+            | Self::Expiries { mailbox, .. }
+            | Self::Revoke { mailbox, .. }
+            | Self::Unrevoke { mailbox, .. }
+            | Self::Revocations { mailbox } => Some(mailbox),
+            Self::Dump { .. }
+            | Self::KeepCursor { .. }
+            | Self::Cursor { .. }
+            | Self::Survey { .. } => None,
         }
     }
+}
+
+/// Which boxes of a mailbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Every one.
+    All,
+    /// One.
+    One(Namespace),
+}
+
+impl Scope {
+    /// Whether a box is meant.
+    pub fn contains(self, namespace: Namespace) -> bool {
+        match self {
+            Self::All => true,
+            Self::One(one) => one == namespace,
+        }
+    }
+}
+
+/// In which direction an expiry may move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Up and down.
+    Any,
+    /// Only to an earlier time.
+    Shorten,
+    /// Only to a later time.
+    Extend,
+}
+
+impl Direction {
+    /// Whether an expiry may move so.
+    pub fn allows(self, from: Timestamp, to: Timestamp) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Shorten => to < from,
+            Self::Extend => to > from,
+        }
+    }
+}
+
+/// How far a dump is: a place in the log. It stays good over restarts, and whatever happens to the
+/// messages before and behind it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DumpCursor {
+    pub(crate) segment: u32,
+    pub(crate) offset: u64,
+}
+
+impl DumpCursor {
+    /// Before everything.
+    pub const START: Self = Self {
+        segment: 0,
+        offset: 0,
+    };
 }
 
 /// A message as it is given out.
@@ -71,6 +222,28 @@ pub struct StoredMessage {
     pub expiry: Timestamp,
     /// The payload.
     pub data: Bytes,
+}
+
+/// A message of a dump.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DumpedMessage {
+    /// For whom.
+    pub mailbox: Mailbox,
+    /// Which box.
+    pub namespace: Namespace,
+    /// The message.
+    pub message: StoredMessage,
+}
+
+/// What there is of a territory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SurveyCount {
+    /// Mailboxes with messages.
+    pub mailbox_count: u64,
+    /// Their messages.
+    pub message_count: u64,
+    /// Bytes of their records.
+    pub size: u64,
 }
 
 /// How a command ended.
@@ -92,6 +265,39 @@ pub enum Outcome {
     },
     /// These were there and are durably gone, sorted.
     Deleted(Vec<MessageHash>),
+    /// These were there and are durably gone, sorted by namespace and hash.
+    DeletedAll(Vec<(Namespace, MessageHash)>),
+    /// What became of the expiries, durably.
+    Expired {
+        /// Those that moved, and to when, sorted.
+        updated: Vec<(MessageHash, Timestamp)>,
+        /// Those that are there and did not move, with their expiry, sorted.
+        unchanged: Vec<(MessageHash, Timestamp)>,
+    },
+    /// The expiry of these moved, durably; sorted by namespace and hash.
+    ExpiredAll(Vec<(Namespace, MessageHash)>),
+    /// Those that are there, with their expiry, in the order asked.
+    Expiries(Vec<(MessageHash, Timestamp)>),
+    /// So many tokens were revoked or unrevoked by it, durably.
+    Revoked {
+        /// Tokens whose state it changed.
+        count: usize,
+    },
+    /// The tokens that are revoked, the newest last.
+    Revocations(Vec<SubaccountToken>),
+    /// A part of a dump.
+    Dumped {
+        /// Of any mailbox of the territory. A message may come twice, if it was moved meanwhile.
+        messages: Vec<DumpedMessage>,
+        /// Where to go on; `None` when that was all.
+        next: Option<DumpCursor>,
+    },
+    /// The cursor is kept, or forgotten.
+    CursorKept,
+    /// How far the dump is.
+    Cursor(Option<DumpCursor>),
+    /// A count for each territory.
+    Surveyed(Vec<SurveyCount>),
     /// It did not happen; nothing was promised.
     Failed(StoreFault),
 }
@@ -99,12 +305,18 @@ pub enum Outcome {
 /// Why a command failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum StoreFault {
-    /// The disk is full.
+    /// The disk is full (ENOSPC).
     #[error("disk is full")]
     DiskFull,
-    /// The disk failed.
+    /// The disk failed (EIO).
     #[error("disk failed")]
     DiskFailed,
+    /// The store holds as much as it may.
+    #[error("message store is full")]
+    StoreFull,
+    /// The mailbox holds as much as it may; others may go on.
+    #[error("mailbox is full")]
+    MailboxFull,
     /// The payload is larger than a record carries
     /// ([`MESSAGE_SIZE_MAX`](cepa_wire::request::MESSAGE_SIZE_MAX)). The asker's fault.
     #[error("message is larger than 76800 bytes")]

@@ -21,8 +21,9 @@ pub struct Token(pub u64);
 pub enum Operation {
     /// Tell which segments exist, and their sizes.
     List,
-    /// Make an empty segment of `size` bytes, durably named: what is not written of it reads as
-    /// zeros. No segment of that name exists. If this fails the segment may be there or not.
+    /// Make a segment of `size` zeros, durably named, its blocks written and not merely reserved: a
+    /// write into it changes nothing but data, and finds space. No segment of that name exists. If
+    /// this fails the segment may be there or not.
     Create {
         /// Its name.
         segment: SegmentId,
@@ -37,6 +38,8 @@ pub enum Operation {
         offset: u64,
         /// A multiple of [`BLOCK_SIZE`] long.
         data: Bytes,
+        /// Complete only when it is durable (`O_DSYNC`).
+        is_durable: bool,
     },
     /// Make completed writes durable (fdatasync).
     Sync {
@@ -51,12 +54,23 @@ pub enum Operation {
         offset: u64,
         /// How many.
         size: usize,
+        /// How it will go on.
+        access: Access,
     },
     /// Remove a segment, durably.
     Remove {
         /// Which.
         segment: SegmentId,
     },
+}
+
+/// Which reads come together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Some records, here and there: worth a cache.
+    Random,
+    /// A whole file, once: not worth a cache.
+    Sequential,
 }
 
 /// What a completed operation gives.

@@ -1,106 +1,51 @@
-//! The state machine. Each stage has its file: recovery, commit, read, expiry.
+//! The state machine. Each stage has its file: recovery, commit, read, expiry, seal, compact, dump.
 
+mod change;
 mod commit;
+mod compact;
+mod dump;
 mod expiry;
+mod judge;
+mod part;
+mod pending;
+mod quota;
 mod read;
 mod recovery;
+mod relaxed;
+mod replay;
+mod seal;
+mod spare;
+mod survey;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use cepa_wire::Timestamp;
-use cepa_wire::record::{RECORD_SIZE_MAX, SEGMENT_HEADER_SIZE};
 use cepa_wire::request::MESSAGE_SIZE_MAX;
+use cepa_wire::{Namespace, Timestamp};
 
+use self::change::{
+    Change, DeleteAllChange, DeleteChange, ExpireAllChange, ExpireChange, StateChange, StoreChange,
+};
 use self::commit::Committer;
-use self::read::Reader;
+use self::compact::Compaction;
+use self::dump::{DumpOrder, Dumper};
+use self::expiry::Sweep;
+use self::read::{Reader, Retrieve};
 use self::recovery::Recovery;
+use self::relaxed::Relaxed;
+use self::seal::Sealing;
+use self::survey::{Survey, Surveys};
 use crate::catalog::Catalog;
-use crate::disk::{BLOCK_SIZE, Completion, DiskError, Done, Operation, SegmentId, Token};
+use crate::disk::{Completion, DiskError, Done, Operation, SegmentId, Token};
+use crate::index::Tally;
+use crate::state::{Revocations, Subject, parse_cursor, peer};
 use crate::tail::TailCache;
-use crate::{Command, Disk, Outcome, StoreFault, Ticket};
-
-/// How a shard is set up.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// Size of a segment file in bytes. Taken down to whole blocks, and to between
-    /// [`Self::SEGMENT_SIZE_MIN`] and [`Self::SEGMENT_SIZE_MAX`].
-    pub segment_size: u64,
-    /// Most commands that wait for the disk; more are answered `Busy`.
-    pub waiting_count_max: usize,
-    /// Bytes of the log's tail that are kept in memory, so that fresh messages are read without the
-    /// disk.
-    pub tail_cache_size: usize,
-}
-
-impl Settings {
-    /// A segment holds its header and the largest record.
-    pub const SEGMENT_SIZE_MIN: u64 =
-        (SEGMENT_HEADER_SIZE + RECORD_SIZE_MAX.next_multiple_of(BLOCK_SIZE)) as u64;
-    /// A segment is read whole by recovery, and kept for its longest-lived message: more than a
-    /// GiB serves nobody.
-    pub const SEGMENT_SIZE_MAX: u64 = 1 << 30;
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            segment_size: 64 << 20,
-            waiting_count_max: 1024,
-            tail_cache_size: 8 << 20,
-        }
-    }
-}
-
-/// Counts and sizes, for operators. Counts are since the shard began.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Statistics {
-    /// Messages that can be retrieved, and those that expired and are not yet removed.
-    pub message_count: u64,
-    /// Segment files of the log.
-    pub segment_count: u64,
-    /// Damaged stretches that recovery stepped over: records whose checksum did not match, and runs
-    /// of bytes that are no record.
-    pub corrupt_record_count: u64,
-    /// Bytes that recovery cut from torn tails.
-    pub torn_tail_bytes: u64,
-    /// Blocks that recovery could not read.
-    pub unread_block_count: u64,
-    /// Segments of a later version of the format. They are left as they are, and not read.
-    pub foreign_segment_count: u64,
-    /// Records that a retrieve skipped: not readable, or damaged. A damaged one is forgotten, so that
-    /// it can be stored again.
-    pub failed_read_count: u64,
-    /// Operations that the disk failed.
-    pub disk_fault_count: u64,
-    /// Commits that became durable.
-    pub commit_count: u64,
-    /// Bytes of records in them. Divided into `committed_bytes` it is the write amplification.
-    pub record_bytes: u64,
-    /// Bytes that they wrote: records, padding to blocks and segment headers.
-    pub committed_bytes: u64,
-    /// Messages that expired.
-    pub expired_count: u64,
-    /// Segments that were removed.
-    pub removed_segment_count: u64,
-    /// Messages that were read from the tail in memory, without the disk.
-    pub tail_read_count: u64,
-}
-
-impl Statistics {
-    /// Whether recovery found damage. The host looks once, when recovery is done, and logs one
-    /// warning with the counts.
-    pub const fn is_damaged(&self) -> bool {
-        self.corrupt_record_count > 0
-            || self.torn_tail_bytes > 0
-            || self.unread_block_count > 0
-            || self.foreign_segment_count > 0
-    }
-}
+use crate::territory::{Territories, Territory};
+use crate::{Command, Disk, Outcome, Settings, Statistics, StoreFault, Ticket};
 
 /// One shard of the message store.
 pub struct Shard<D: Disk> {
     io: Io<D>,
-    waiting_count_max: usize,
+    settings: Settings,
     /// The latest time seen: a clock that is set back does not bring expired messages back.
     clock: Timestamp,
     /// `None` once it is done.
@@ -108,38 +53,54 @@ pub struct Shard<D: Disk> {
     catalog: Catalog,
     tail_cache: TailCache,
     committer: Committer,
+    relaxed: Relaxed,
     reader: Reader,
+    dumper: Dumper,
+    surveys: Surveys,
+    sweep: Sweep,
+    sealing: Option<Sealing>,
+    compaction: Option<Compaction>,
+    next_compaction: Timestamp,
+    territories: Territories,
+    /// Questions to the index that came before recovery was done.
+    early: VecDeque<(Ticket, Command)>,
     outcomes: VecDeque<(Ticket, Outcome)>,
     /// Commands that were taken and have no outcome yet.
     unanswered_count: usize,
+    last_fault: Option<StoreFault>,
     counts: Statistics,
 }
 
 impl<D: Disk> Shard<D> {
     /// Begins recovery; commands may be submitted at once and wait until it is done.
     pub fn new(disk: D, settings: Settings) -> Self {
-        let Settings {
-            segment_size,
-            waiting_count_max,
-            tail_cache_size,
-        } = settings;
-        let segment_size = (segment_size - segment_size % BLOCK_SIZE as u64)
-            .clamp(Settings::SEGMENT_SIZE_MIN, Settings::SEGMENT_SIZE_MAX);
+        let settings = settings.normal();
+        let grace = u64::try_from(settings.foreign_grace.as_millis()).unwrap_or(u64::MAX);
         let mut shard = Self {
             io: Io {
                 disk,
                 purposes: BTreeMap::new(),
                 next_token: 0,
             },
-            waiting_count_max,
+            settings,
             clock: Timestamp::ZERO,
             recovery: Some(Recovery::default()),
-            catalog: Catalog::default(),
-            tail_cache: TailCache::new(tail_cache_size),
-            committer: Committer::new(segment_size),
+            catalog: Catalog::new(&settings.table_key),
+            tail_cache: TailCache::new(settings.tail_cache_size),
+            committer: Committer::new(&settings.table_key),
+            relaxed: Relaxed::default(),
             reader: Reader::default(),
+            dumper: Dumper::default(),
+            surveys: Surveys::new(),
+            sweep: Sweep::default(),
+            sealing: None,
+            compaction: None,
+            next_compaction: Timestamp::ZERO,
+            territories: Territories::new(grace),
+            early: VecDeque::new(),
             outcomes: VecDeque::new(),
             unanswered_count: 0,
+            last_fault: None,
             counts: Statistics::default(),
         };
         shard.begin_recovery();
@@ -156,15 +117,23 @@ impl<D: Disk> Shard<D> {
         self.recovery.is_none()
     }
 
+    /// Says which mailboxes are ours from now on. Messages of others are purged when they have been
+    /// foreign for the grace period, without a trace in the log: after a restart they are there
+    /// again, for as long.
+    pub fn set_territory(&mut self, territory: Territory, now: Timestamp) {
+        self.clock = self.clock.max(now);
+        self.territories.set(territory, self.clock);
+    }
+
     /// Takes a command; its outcome comes from [`Self::poll_outcome`].
     pub fn handle_command(&mut self, ticket: Ticket, command: Command, now: Timestamp) {
         self.clock = self.clock.max(now);
         let refusal = match &command {
             Command::Store { data, .. } if data.len() > MESSAGE_SIZE_MAX => StoreFault::TooLarge,
-            _ if self.unanswered_count >= self.waiting_count_max => StoreFault::Busy,
+            _ if self.unanswered_count >= self.settings.waiting_count_max => StoreFault::Busy,
             _ => {
                 self.unanswered_count += 1;
-                self.enqueue(ticket, command);
+                self.take(ticket, command);
                 self.retry_recovery();
                 return;
             }
@@ -172,18 +141,24 @@ impl<D: Disk> Shard<D> {
         self.outcomes.push_back((ticket, Outcome::Failed(refusal)));
     }
 
-    /// Takes what the disk completed and begins what can begin (a group commit, reads, expiry).
-    /// Call it after commands and whenever the disk has completions.
+    /// Takes what the disk completed and begins what can begin (commits, reads, a slice of what is
+    /// due). Call it after commands and whenever the disk has completions.
     pub fn handle_disk(&mut self, now: Timestamp) {
         self.clock = self.clock.max(now);
-        let mut is_expiry_due = true;
+        let mut is_first = true;
         loop {
             if self.is_recovered() {
-                if core::mem::take(&mut is_expiry_due) {
-                    self.expire();
+                if core::mem::take(&mut is_first) {
+                    self.answer_early();
+                    self.sweep();
+                    self.survey();
                 }
-                self.begin_commit();
+                self.begin_commits();
                 self.begin_retrievals();
+                self.begin_syncs_due();
+                self.begin_dumps();
+                self.begin_sealing();
+                self.compact();
                 self.begin_removals();
             }
             let Some(completion) = self.io.disk.poll() else {
@@ -198,40 +173,43 @@ impl<D: Disk> Shard<D> {
         self.outcomes.pop_front()
     }
 
-    /// When [`Self::handle_disk`] wants to be called even if nothing happens (the next expiry).
+    /// When [`Self::handle_disk`] wants to be called even if nothing happens. A time that has come
+    /// means that work is left and others may run first.
     pub fn poll_deadline(&self) -> Option<Timestamp> {
-        if self.is_recovered() {
-            self.next_expiry()
-        } else {
-            None
+        if !self.is_recovered() {
+            return None;
         }
+        let survey = (!self.surveys.is_empty()).then_some(self.clock);
+        let deadlines = [self.next_sweep(), self.next_sync(), survey];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Why stores fail, as far as the disk is the reason; `None` when it is not.
+    pub const fn last_fault(&self) -> Option<StoreFault> {
+        self.last_fault
     }
 
     /// Counts and sizes.
     pub fn statistics(&self) -> Statistics {
+        let index = &self.catalog.index;
         Statistics {
-            message_count: self.catalog.index.len() as u64,
+            message_count: index.total().count,
+            message_bytes: index.total().size,
+            mailbox_count: index.mailbox_count(),
+            index_memory_bytes: index.memory_size() as u64,
             segment_count: self.catalog.segments.len() as u64,
             ..self.counts
         }
     }
 
-    fn enqueue(&mut self, ticket: Ticket, command: Command) {
-        match command {
-            Command::Retrieve {
-                mailbox,
-                namespace,
-                after,
-                count_max,
-                size_max,
-            } => self.reader.enqueue(read::Retrieve {
-                ticket,
-                mailbox,
-                namespace,
-                after: after.map(read::Cursor::Hash),
-                count_max,
-                size_max,
-            }),
+    /// Messages by namespace. By swarm they are counted by [`Command::Survey`].
+    pub fn namespaces(&self) -> impl Iterator<Item = (Namespace, Tally)> {
+        let namespaces = self.catalog.index.by_namespace().iter();
+        namespaces.map(|(namespace, tally)| (*namespace, *tally))
+    }
+
+    fn take(&mut self, ticket: Ticket, command: Command) {
+        let change = match command {
             Command::Store {
                 mailbox,
                 namespace,
@@ -239,21 +217,114 @@ impl<D: Disk> Shard<D> {
                 timestamp,
                 expiry,
                 data,
-            } => self.committer.enqueue(
+            } => Change::Store(StoreChange {
+                mailbox,
+                namespace,
+                hash,
+                timestamp,
+                expiry,
+                data,
+            }),
+            Command::Delete { mailbox, hashes } => {
+                Change::Delete(DeleteChange::new(mailbox, hashes))
+            }
+            Command::DeleteAll {
+                mailbox,
+                scope,
+                before,
+            } => Change::DeleteAll(DeleteAllChange::new(mailbox, scope, before)),
+            Command::Expire {
+                mailbox,
+                targets,
+                direction,
+            } => Change::Expire(ExpireChange::new(mailbox, targets, direction)),
+            Command::ExpireAll {
+                mailbox,
+                scope,
+                expiry,
+            } => Change::ExpireAll(ExpireAllChange::new(mailbox, scope, expiry)),
+            Command::Revoke { mailbox, tokens } => {
+                Change::State(StateChange::Revoke(mailbox, tokens))
+            }
+            Command::Unrevoke { mailbox, tokens } => {
+                Change::State(StateChange::Unrevoke(mailbox, tokens))
+            }
+            Command::KeepCursor { peer, cursor } => {
+                Change::State(StateChange::Cursor(peer, cursor))
+            }
+            question => return self.ask(ticket, question),
+        };
+        self.committer.waiting.push_back((ticket, change));
+    }
+
+    /// Takes a command that changes nothing.
+    fn ask(&mut self, ticket: Ticket, question: Command) {
+        match question {
+            Command::Retrieve {
+                mailbox,
+                namespace,
+                after,
+                count_max,
+                size_max,
+            } => self.reader.enqueue(Retrieve {
                 ticket,
-                commit::Change::Store(commit::StoreChange {
-                    mailbox,
-                    namespace,
-                    hash,
-                    timestamp,
-                    expiry,
-                    data,
-                }),
-            ),
-            Command::Delete { mailbox, hashes } => self.committer.enqueue(
+                mailbox,
+                namespace,
+                after,
+                count_max: count_max.max(1),
+                size_max,
+            }),
+            Command::Dump {
+                from,
+                territory,
+                size_max,
+            } => self.dumper.enqueue(DumpOrder {
                 ticket,
-                commit::Change::Delete(commit::DeleteChange::new(mailbox, hashes)),
-            ),
+                from,
+                territory,
+                size_max,
+            }),
+            Command::Survey { territories } => {
+                self.surveys.push_back(Survey::new(ticket, territories));
+            }
+            question if self.is_recovered() => {
+                let outcome = self.look_up(&question);
+                self.answer(ticket, outcome);
+            }
+            question => self.early.push_back((ticket, question)),
+        }
+    }
+
+    fn answer_early(&mut self) {
+        for (ticket, question) in core::mem::take(&mut self.early) {
+            let outcome = self.look_up(&question);
+            self.answer(ticket, outcome);
+        }
+    }
+
+    /// What the index knows at once.
+    fn look_up(&self, question: &Command) -> Outcome {
+        let state = |mailbox, subject| {
+            let state = self.catalog.states.get(&(mailbox, subject));
+            state.map_or(&[][..], |state| &state.value)
+        };
+        match question {
+            Command::Expiries { mailbox, hashes } => {
+                let found = hashes.iter().filter_map(|hash| {
+                    let (_, entry) = self.catalog.find_live(*mailbox, *hash, self.clock)?;
+                    Some((*hash, entry.expiry))
+                });
+                Outcome::Expiries(found.collect())
+            }
+            Command::Revocations { mailbox } => {
+                let value = state(*mailbox, Subject::REVOCATIONS);
+                Outcome::Revocations(Revocations::parse(value).tokens())
+            }
+            Command::Cursor { peer: key } => {
+                Outcome::Cursor(parse_cursor(state(peer(*key), Subject::CURSOR)))
+            }
+            // Everything else has its queue.
+            _ => Outcome::Failed(StoreFault::Busy),
         }
     }
 
@@ -262,16 +333,22 @@ impl<D: Disk> Shard<D> {
         let Some(purpose) = self.io.purposes.remove(&token) else {
             return;
         };
-        if result.is_err() {
+        if let Err(error) = result {
             self.counts.disk_fault_count += 1;
+            self.last_fault = Some(fault(error));
         }
         match purpose {
-            Purpose::Recovery => self.handle_recovery(result),
-            Purpose::CommitWrite => self.handle_commit_write(done(result)),
-            Purpose::CommitSync => self.handle_commit_sync(done(result)),
+            Purpose::Recovery(step) => self.handle_recovery(step, result),
+            Purpose::CommitWrite(commit, segment) => {
+                self.handle_commit_write(commit, segment, done(result));
+            }
             Purpose::Create(segment) => self.handle_create(segment, done(result)),
             Purpose::Remove(segment) => self.handle_remove(segment, done(result)),
             Purpose::Read(run) => self.handle_read(&run, read_bytes(result)),
+            Purpose::Seal => self.handle_sealing(done(result)),
+            Purpose::Sync(segment) => self.handle_sync(segment, done(result)),
+            Purpose::Compact(segment) => self.handle_compact_read(segment, read_bytes(result)),
+            Purpose::Dump(segment) => self.handle_dump_read(segment, read_bytes(result)),
         }
     }
 
@@ -291,12 +368,15 @@ struct Io<D> {
 
 /// What an operation is for.
 enum Purpose {
-    Recovery,
-    CommitWrite,
-    CommitSync,
+    Recovery(recovery::Step),
+    CommitWrite(u64, SegmentId),
     Create(SegmentId),
     Remove(SegmentId),
     Read(read::Run),
+    Seal,
+    Sync(SegmentId),
+    Compact(SegmentId),
+    Dump(SegmentId),
 }
 
 impl<D: Disk> Io<D> {

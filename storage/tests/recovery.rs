@@ -9,7 +9,7 @@ use bytes::Bytes;
 use cepa_storage::disk::{BLOCK_SIZE, SegmentId};
 use cepa_storage::{Command, Outcome, Shard, Statistics, StoreFault};
 use cepa_wire::Namespace;
-use cepa_wire::record::{self, Position, Record};
+use cepa_wire::record::{self, Position, Record, STORE_OVERHEAD, footprint};
 
 use crate::disk::{FaultRates, TestDisk};
 use crate::run::*;
@@ -127,12 +127,13 @@ fn a_segment_of_a_later_version_is_left_alone() {
     let mut header = Vec::new();
     record::SegmentHeader {
         segment: 4,
-        void_from: None,
+        class: 1,
+        void: (0, 0),
     }
     .encode(&mut header);
-    header[8] = 2;
-    // CRC-32 of the 28 bytes with version 2, computed with another program.
-    header[28..32].copy_from_slice(&0xD98B_AA09_u32.to_le_bytes());
+    header[8] = 3;
+    // CRC-32 of the 32 bytes with version 3, computed with another program.
+    header[32..36].copy_from_slice(&0x39D6_6237_u32.to_le_bytes());
     let mut shard = shard(TestDisk::default().with_segment(SegmentId(4), &header));
     assert_eq!(shard.statistics().foreign_segment_count, 1);
     assert_eq!(run_one(&mut shard, NOW, store(0, 10, LATER)), stored(LATER));
@@ -143,16 +144,17 @@ fn a_segment_of_a_later_version_is_left_alone() {
 
 #[test]
 fn a_record_inside_of_a_payload_is_not_found() {
-    // A message that contains records for every place it may stand at does not smuggle them in,
-    // even when its own header is damaged.
+    // A message that contains records for just the places that they stand at does not smuggle them
+    // in, even when it is damaged.
     let inner = |offset| {
         let mut bytes = Vec::new();
-        let at = Position { segment: 1, offset };
+        let at = Position { segment: 0, offset };
         record::Store {
             mailbox: BOB,
             namespace: Namespace::INBOX,
             hash: hash(66),
             sequence: 66,
+            version: 66,
             timestamp: NOW,
             expiry: LATER,
             data: b"forged",
@@ -160,8 +162,12 @@ fn a_record_inside_of_a_payload_is_not_found() {
         .encode(at, &mut bytes);
         bytes
     };
-    let payload: Bytes = (0..500)
-        .flat_map(|index| inner(8192 + index * 120))
+    // Behind the header block, the Commit and the message's own fields, from a multiple of eight on.
+    let begin = BLOCK_SIZE + footprint(record::Commit::SIZE) + STORE_OVERHEAD;
+    let first = begin.next_multiple_of(8);
+    let inner_size = inner(0).len() as u64;
+    let payload: Bytes = core::iter::repeat_n(0, first - begin)
+        .chain((0..500).flat_map(|index| inner(first as u64 + index * inner_size)))
         .collect();
     let mut shard = shard(TestDisk::default());
     let Command::Store {
@@ -186,32 +192,24 @@ fn a_record_inside_of_a_payload_is_not_found() {
     run(&mut shard, NOW, [command, store(2, 10, LATER)]);
     shard
         .disk_mut()
-        .edit(SegmentId(0), |bytes| bytes[BLOCK_SIZE] ^= 1);
+        .edit(SegmentId(0), |bytes| bytes[begin - 1] ^= 1);
     let mut shard = restart(shard);
     assert_eq!(numbers(&mut shard, NOW), [2]);
 }
 
 #[test]
 fn a_failed_commit_never_counts_again() {
-    for is_sync in [false, true] {
-        let mut shard = shard(TestDisk::new(7));
+    for seed in [7, 8, 9] {
+        let mut shard = shard(TestDisk::new(seed));
         run(
             &mut shard,
             NOW,
             [0, 1].map(|number| store(number, 100, LATER)),
         );
-        let faults = if is_sync {
-            FaultRates {
-                sync: 1000,
-                ..FaultRates::NONE
-            }
-        } else {
-            FaultRates {
-                write: 1000,
-                ..FaultRates::NONE
-            }
+        shard.disk_mut().faults = FaultRates {
+            write: 1000,
+            ..FaultRates::NONE
         };
-        shard.disk_mut().faults = faults;
         let failed = Outcome::Failed(StoreFault::DiskFailed);
         assert_eq!(run_one(&mut shard, NOW, delete([0])), failed);
         assert_eq!(run_one(&mut shard, NOW, store(5, 10, LATER)), failed);

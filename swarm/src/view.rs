@@ -1,6 +1,7 @@
 //! The picture of the network that requests are judged by. Immutable: control makes a new one.
 
 use cepa_crypto::swarm_space::{nearest_swarm, swarm_space};
+use cepa_storage::territory::{Arc, Territory};
 use cepa_wire::{Ed25519PublicKey, Mailbox, ServiceNode, X25519PublicKey};
 
 /// All service nodes and their swarms, at one moment.
@@ -70,6 +71,13 @@ impl View {
             .is_some_and(|us| self.swarm_of(mailbox) == Some(us.swarm_id))
     }
 
+    /// The mailboxes that this node keeps; `None` while it is in no swarm.
+    pub fn territory(&self) -> Option<Territory> {
+        let us = self.us()?;
+        let at = self.swarm_ids.binary_search(&us.swarm_id).ok()?;
+        Some(Territory(vec![arc_of(&self.swarm_ids, at)]))
+    }
+
     /// The members of a swarm, with their indices.
     pub fn members(&self, swarm_id: u64) -> impl Iterator<Item = (usize, &ServiceNode)> {
         self.nodes
@@ -84,6 +92,65 @@ impl View {
             None => Some("not in the service node list"),
             Some(us) if us.swarm_id == ServiceNode::NO_SWARM => Some("not in a swarm"),
             Some(_) => None,
+        }
+    }
+}
+
+/// The points of the ring that are nearest to the swarm at `at`: from behind the middle between it and
+/// the one below up to the middle between it and the one above, whose points go to the lower one.
+fn arc_of(swarm_ids: &[u64], at: usize) -> Arc {
+    let id = swarm_ids.get(at).copied().unwrap_or_default();
+    if swarm_ids.len() < 2 {
+        return Arc::RING;
+    }
+    let below = at.checked_sub(1).and_then(|left| swarm_ids.get(left));
+    let below = below.or_else(|| swarm_ids.last()).copied().unwrap_or(id);
+    let above = swarm_ids.get(at + 1).or_else(|| swarm_ids.first());
+    let above = above.copied().unwrap_or(id);
+    Arc {
+        from: below
+            .wrapping_add(id.wrapping_sub(below) / 2)
+            .wrapping_add(1),
+        to: id.wrapping_add(above.wrapping_sub(id) / 2),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_arc_holds_what_is_nearest() {
+        let rings: [&[u64]; 6] = [
+            &[7],
+            &[0, u64::MAX - 1],
+            &[10, 11],
+            &[10, 12, 17, 30],
+            &[1 << 62, 1 << 63, (1 << 63) + 1],
+            &[5, u64::MAX / 2, u64::MAX - 3],
+        ];
+        for ids in rings {
+            let near = ids
+                .iter()
+                .flat_map(|id| (0..9).map(|by| id.wrapping_add(by)));
+            let middles = ids.windows(2).flat_map(|pair| {
+                let middle = pair[0] + (pair[1] - pair[0]) / 2;
+                (0..5).map(move |by| middle.wrapping_add(by).wrapping_sub(2))
+            });
+            let over_zero = ids[0].wrapping_sub(ids[ids.len() - 1]) / 2;
+            let last = ids[ids.len() - 1].wrapping_add(over_zero);
+            let over_zero = (0..5).map(|by| last.wrapping_add(by).wrapping_sub(2));
+            for point in near.chain(middles).chain(over_zero).chain([0, u64::MAX]) {
+                for (at, id) in ids.iter().enumerate() {
+                    let is_nearest = nearest_swarm(point, ids) == Some(*id);
+                    let arc = arc_of(ids, at);
+                    assert_eq!(
+                        arc.contains(point),
+                        is_nearest,
+                        "{point} of {id} in {ids:?}"
+                    );
+                }
+            }
         }
     }
 }

@@ -93,6 +93,7 @@ fn success(command: &Command) -> Outcome {
             more: false,
         },
         Command::Delete { hashes, .. } => Outcome::Deleted(hashes.clone()),
+        other => panic!("no request asks for {other:?} yet"),
     }
 }
 

@@ -64,6 +64,15 @@ impl Mailbox {
         bytes
     }
 
+    /// Its point on the ring of swarms: the XOR of the four big-endian words of its key
+    /// (`../shared/protocol/session-node.md`, 5.6).
+    pub fn swarm_point(&self) -> u64 {
+        let (words, _) = self.key.as_chunks();
+        words
+            .iter()
+            .fold(0, |point, word| point ^ u64::from_be_bytes(*word))
+    }
+
     /// 66 lower-case hex digits: the form that signatures and answers use.
     pub fn to_hex(self) -> String {
         hex::encode(self.to_bytes())
@@ -81,6 +90,11 @@ impl fmt::Debug for Mailbox {
         write!(f, "Mailbox({self})")
     }
 }
+
+/// What a mailbox's owner gives to somebody else to read or write it with: prefix, rights, two zero
+/// bytes and an Ed25519 key (`../shared/protocol/session-client.md`, section 9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubaccountToken(pub [u8; 36]);
 
 /// The identity of a stored message: BLAKE2b-256 over mailbox, namespace and payload; written as
 /// 43 characters of unpadded base64.

@@ -1,22 +1,32 @@
 //! Records of the storage log: what stands in a segment file. Ours alone; no other node reads it.
 //!
-//! A segment is a header block of [`SEGMENT_HEADER_SIZE`] bytes and records at multiples of
-//! [`RECORD_ALIGN`], with zeros between and behind them. All integers are little-endian.
+//! A segment is a header block, commits, and, once it is sealed, the index of what stands in it and
+//! a trailer block at the file's end. A commit begins at a block's beginning with a Commit record;
+//! records stand at multiples of [`RECORD_ALIGN`], with zeros between and behind them. All integers
+//! are little-endian.
 //!
 //! ```text
 //! record:  magic 4 | header crc 4 | body crc 4 | body size 4 | kind 4 | body
-//! Store:   mailbox 33 | namespace 2 | hash 32 | sequence 8 | timestamp 8 | expiry 8 | data
-//! Expire:  mailbox 33 | hash 32 | sequence 8 | expiry 8
-//! Delete:  mailbox 33 | (hash 32 | sequence 8), one or more
-//! segment: magic 8 | version 2 | flags 2 | segment 4 | void segment 4 | void offset 8 | crc 4
+//! Commit:  sequence 8 | settled 8 | size 8
+//! Store:   mailbox 33 | namespace 2 | hash 32 | sequence 8 | version 8 | timestamp 8 | expiry 8 | data
+//! Expire:  mailbox 33 | sequence 8 | (hash 32 | segment 4 | expiry 8), one or more
+//! Delete:  mailbox 33 | sequence 8 | (hash 32 | segment 4), one or more
+//! State:   mailbox 33 | subject 1 | sequence 8 | timestamp 8 | value
+//! Index:   (offset / 8 4 | record size 4 | kind 4 | body without a Store's data), one or more
+//! header:  magic 8 | version 2 | class 2 | segment 4 | void from 8 | void to 8 | crc 4
+//! trailer: magic 8 | version 2 | class 2 | segment 4 | index begin 8 | index end 8 | crc 4
 //! ```
 //!
-//! Two checksums (CRC-32, IEEE), because they answer two questions. The header's says "here stands a
-//! record, and it is so long": it lets a reader step over a damaged body without looking for records
-//! inside of it, where a stranger chose the bytes. The body's says "and it is whole". The header's
-//! checksum covers the body's, and begins with the record's [`Position`]: bytes that were written
-//! for another place (a misdirected write, an older file's block, a record that somebody hid in a
-//! payload) are no record here.
+//! **Order.** Several segments are open at a time, so a record's place says nothing about its order.
+//! Its sequence number does: a Delete ends every Store of its hash with a smaller number, an Expire
+//! moves the expiry of a Store with a smaller version, of two States the larger number counts.
+//! Records may therefore be read in any order, and be copied elsewhere: a copy keeps its number.
+//!
+//! **Checksums** (CRC-32, IEEE). Two, because they answer two questions. The header's says "here
+//! stands a record, and it is so long": it lets a reader step over a damaged body without looking
+//! for records inside of it, where a stranger chose the bytes. The body's says "and it is whole". The
+//! header's checksum covers the body's, and begins with the record's [`Position`]: bytes that were
+//! written for another place (a misdirected write, an older file's block) are no record here.
 //!
 //! After [`parse`] succeeded no accessor fails. Nothing here allocates but the encoders, which
 //! append to the caller's vector.
@@ -25,8 +35,16 @@ use crate::mailbox::{Mailbox, MessageHash, Namespace};
 use crate::request::MESSAGE_SIZE_MAX;
 use crate::timestamp::Timestamp;
 
+mod index;
+mod segment;
+#[cfg(test)]
+mod tests;
+
+pub use index::{Index, IndexEncoder};
+pub use segment::{SegmentError, SegmentHeader, SegmentTrailer};
+
 /// Version of the format, in the header of every segment.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// Records begin at multiples of this.
 pub const RECORD_ALIGN: usize = 8;
@@ -34,8 +52,8 @@ pub const RECORD_ALIGN: usize = 8;
 /// Size of a record's header.
 pub const HEADER_SIZE: usize = 4 + 4 + 4 + 4 + 4;
 
-/// Size of a segment's header: the first block of the file, of which [`SegmentHeader::SIZE`] bytes
-/// are used. A whole block, so that it is never rewritten together with a record.
+/// Size of a segment's header and of its trailer: the first and the last block of the file. Whole
+/// blocks, so that they are never rewritten together with a record.
 pub const SEGMENT_HEADER_SIZE: usize = 4096;
 
 /// What a Store record takes beside its payload.
@@ -46,24 +64,36 @@ pub const RECORD_SIZE_MAX: usize = STORE_OVERHEAD + MESSAGE_SIZE_MAX;
 
 /// So many targets fit into one Delete record.
 pub const DELETE_TARGET_COUNT_MAX: usize =
-    (RECORD_SIZE_MAX - HEADER_SIZE - MAILBOX_SIZE) / Target::SIZE;
+    (BODY_SIZE_MAX - TARGETS_FIELDS_SIZE) / DELETE_TARGET_SIZE;
+
+/// So many targets fit into one Expire record.
+pub const EXPIRE_TARGET_COUNT_MAX: usize =
+    (BODY_SIZE_MAX - TARGETS_FIELDS_SIZE) / EXPIRE_TARGET_SIZE;
+
+/// The largest value of a State.
+pub const STATE_VALUE_SIZE_MAX: usize = 4096;
 
 const MAILBOX_SIZE: usize = 33;
-const STORE_FIELDS_SIZE: usize = MAILBOX_SIZE + 2 + 32 + 8 + 8 + 8;
+const STORE_FIELDS_SIZE: usize = MAILBOX_SIZE + 2 + 32 + 8 + 8 + 8 + 8;
+const TARGETS_FIELDS_SIZE: usize = MAILBOX_SIZE + 8;
+const DELETE_TARGET_SIZE: usize = 32 + 4;
+const EXPIRE_TARGET_SIZE: usize = 32 + 4 + 8;
+const STATE_FIELDS_SIZE: usize = MAILBOX_SIZE + 1 + 8 + 8;
 const BODY_SIZE_MAX: usize = RECORD_SIZE_MAX - HEADER_SIZE;
 
 /// High bit set: no text begins so.
-const RECORD_MAGIC: [u8; 4] = [0xCE, b'p', b'a', 0x01];
-const SEGMENT_MAGIC: [u8; 8] = [0xCE, b'p', b'a', b's', b'e', b'g', 0x0D, 0x0A];
-const FLAG_VOID: u16 = 1;
+const RECORD_MAGIC: [u8; 4] = [0xCE, b'p', b'a', 0x02];
 
 const KIND_STORE: u32 = 1;
 const KIND_EXPIRE: u32 = 2;
 const KIND_DELETE: u32 = 3;
+const KIND_STATE: u32 = 4;
+const KIND_COMMIT: u32 = 5;
+const KIND_INDEX: u32 = 6;
 
 const _: () = assert!(BODY_SIZE_MAX <= u32::MAX as usize);
-const _: () = assert!(SegmentHeader::SIZE <= SEGMENT_HEADER_SIZE);
 const _: () = assert!(SEGMENT_HEADER_SIZE.is_multiple_of(RECORD_ALIGN));
+const _: () = assert!(STATE_FIELDS_SIZE + STATE_VALUE_SIZE_MAX <= BODY_SIZE_MAX);
 
 /// Where a record stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -95,12 +125,29 @@ pub enum RecordError {
 /// A record that was checked, borrowing the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Record<'a> {
+    /// A commit begins.
+    Commit(Commit),
     /// A message came.
     Store(Store<'a>),
-    /// A message's expiry moved.
-    Expire(Expire),
+    /// The expiry of messages moved.
+    Expire(Expire<'a>),
     /// Messages went.
     Delete(Delete<'a>),
+    /// What is kept of a mailbox beside its messages.
+    State(State<'a>),
+    /// What stands in the segment, a part of it.
+    Index(Index<'a>),
+}
+
+/// A commit begins: what was written together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// Its records have this sequence number and larger ones.
+    pub sequence: u64,
+    /// Records with smaller numbers than this were durable when it was written.
+    pub settled: u64,
+    /// Bytes from the Commit record's beginning to the end of the commit's last record.
+    pub size: u64,
 }
 
 /// A message came.
@@ -114,40 +161,69 @@ pub struct Store<'a> {
     pub hash: MessageHash,
     /// Its place in the order of arrival: unique in a log, ascending.
     pub sequence: u64,
+    /// Expires with smaller numbers are in its expiry already: a copy's is larger than its sequence.
+    pub version: u64,
     /// When it was sent.
     pub timestamp: Timestamp,
     /// When to forget it.
     pub expiry: Timestamp,
-    /// The payload, at most [`MESSAGE_SIZE_MAX`] bytes.
+    /// The payload, at most [`MESSAGE_SIZE_MAX`] bytes. Empty in an Index.
     pub data: &'a [u8],
 }
 
-/// A message's expiry moved.
+/// The expiry of messages moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Expire {
+pub struct Expire<'a> {
     /// Whose.
     pub mailbox: Mailbox,
-    /// Which.
-    pub target: Target,
-    /// The new expiry.
-    pub expiry: Timestamp,
+    /// Its place in the order of records.
+    pub sequence: u64,
+    targets: &'a [[u8; EXPIRE_TARGET_SIZE]],
 }
 
-/// The message that an Expire or Delete means: the one that came with this sequence number, and no
-/// older or newer message of the same hash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Target {
-    /// The message's hash.
+/// A message whose expiry moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExpireTarget {
+    /// Which.
     pub hash: MessageHash,
-    /// The sequence number of its Store.
-    pub sequence: u64,
+    /// The segment that its Store stood in.
+    pub segment: u32,
+    /// Its expiry from now on.
+    pub expiry: Timestamp,
 }
 
 /// Messages went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delete<'a> {
-    mailbox: Mailbox,
-    targets: &'a [[u8; Target::SIZE]],
+    /// Whose.
+    pub mailbox: Mailbox,
+    /// Its place in the order of records.
+    pub sequence: u64,
+    targets: &'a [[u8; DELETE_TARGET_SIZE]],
+}
+
+/// A message that goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeleteTarget {
+    /// Which.
+    pub hash: MessageHash,
+    /// The segment that its Store stood in.
+    pub segment: u32,
+}
+
+/// What is kept of a mailbox beside its messages; the newest of a subject counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct State<'a> {
+    /// Whose.
+    pub mailbox: Mailbox,
+    /// What it is about.
+    pub subject: u8,
+    /// Its place in the order of records.
+    pub sequence: u64,
+    /// When it was last changed.
+    pub timestamp: Timestamp,
+    /// At most [`STATE_VALUE_SIZE_MAX`] bytes; what they mean is the store's affair.
+    pub value: &'a [u8],
 }
 
 /// Checks the record that `bytes` begin with, read at `position`. Gives it and its size without the
@@ -163,12 +239,7 @@ pub fn parse(bytes: &[u8], position: Position) -> Result<(Record<'_>, usize), Re
     if !is_same_crc(crc32fast::hash(body), header.body_crc) {
         return Err(RecordError::Damaged { size });
     }
-    let record = match header.kind {
-        KIND_STORE => Store::parse(body).map(Record::Store),
-        KIND_EXPIRE => Expire::parse(body).map(Record::Expire),
-        KIND_DELETE => Delete::parse(body).map(Record::Delete),
-        _ => None,
-    };
+    let record = parse_body(header.kind, body);
     Ok((record.ok_or(RecordError::Damaged { size })?, size))
 }
 
@@ -243,6 +314,42 @@ fn encode(
     size
 }
 
+fn parse_body(kind: u32, body: &[u8]) -> Option<Record<'_>> {
+    match kind {
+        KIND_COMMIT => Commit::parse(body).map(Record::Commit),
+        KIND_STORE => Store::parse(body).map(Record::Store),
+        KIND_EXPIRE => Expire::parse(body).map(Record::Expire),
+        KIND_DELETE => Delete::parse(body).map(Record::Delete),
+        KIND_STATE => State::parse(body).map(Record::State),
+        KIND_INDEX => Index::parse(body).map(Record::Index),
+        _ => None,
+    }
+}
+
+impl Commit {
+    /// Size of the record.
+    pub const SIZE: usize = HEADER_SIZE + 3 * 8;
+
+    fn parse(body: &[u8]) -> Option<Self> {
+        let mut fields = Fields(body);
+        let record = Self {
+            sequence: fields.u64()?,
+            settled: fields.u64()?,
+            size: fields.u64()?,
+        };
+        fields.0.is_empty().then_some(record)
+    }
+
+    /// Appends the record that will stand at `position`, padded.
+    pub fn encode(&self, position: Position, out: &mut Vec<u8>) {
+        encode(out, position, KIND_COMMIT, |out| {
+            out.extend_from_slice(&self.sequence.to_le_bytes());
+            out.extend_from_slice(&self.settled.to_le_bytes());
+            out.extend_from_slice(&self.size.to_le_bytes());
+        });
+    }
+}
+
 impl<'a> Store<'a> {
     fn parse(body: &'a [u8]) -> Option<Self> {
         let mut fields = Fields(body);
@@ -251,8 +358,9 @@ impl<'a> Store<'a> {
             namespace: Namespace(i16::from_le_bytes(fields.array()?)),
             hash: MessageHash(fields.array()?),
             sequence: fields.u64()?,
-            timestamp: Timestamp::from_millis(fields.u64()?),
-            expiry: Timestamp::from_millis(fields.u64()?),
+            version: fields.u64()?,
+            timestamp: fields.timestamp()?,
+            expiry: fields.timestamp()?,
             data: fields.0,
         })
     }
@@ -265,6 +373,7 @@ impl<'a> Store<'a> {
             out.extend_from_slice(&self.namespace.0.to_le_bytes());
             out.extend_from_slice(&self.hash.0);
             out.extend_from_slice(&self.sequence.to_le_bytes());
+            out.extend_from_slice(&self.version.to_le_bytes());
             out.extend_from_slice(&self.timestamp.as_millis().to_le_bytes());
             out.extend_from_slice(&self.expiry.as_millis().to_le_bytes());
             out.extend_from_slice(self.data);
@@ -272,170 +381,142 @@ impl<'a> Store<'a> {
     }
 }
 
-impl Expire {
-    /// Size of the record.
-    pub const SIZE: usize = HEADER_SIZE + MAILBOX_SIZE + Target::SIZE + 8;
-
-    fn parse(body: &[u8]) -> Option<Self> {
-        let mut fields = Fields(body);
-        let record = Self {
-            mailbox: fields.mailbox()?,
-            target: Target::from_bytes(fields.array()?),
-            expiry: Timestamp::from_millis(fields.u64()?),
-        };
-        fields.0.is_empty().then_some(record)
-    }
-
-    /// Appends the record that will stand at `position`, padded; gives its size without the padding.
-    pub fn encode(&self, position: Position, out: &mut Vec<u8>) -> usize {
-        encode(out, position, KIND_EXPIRE, |out| {
-            out.extend_from_slice(&self.mailbox.to_bytes());
-            out.extend_from_slice(&self.target.to_bytes());
-            out.extend_from_slice(&self.expiry.as_millis().to_le_bytes());
+impl<'a> Expire<'a> {
+    fn parse(body: &'a [u8]) -> Option<Self> {
+        let (mailbox, sequence, targets) = parse_targets(body)?;
+        Some(Self {
+            mailbox,
+            sequence,
+            targets,
         })
     }
-}
 
-impl Target {
-    const SIZE: usize = 32 + 8;
-
-    fn from_bytes(bytes: [u8; Self::SIZE]) -> Self {
-        let mut hash = [0; 32];
-        let mut sequence = [0; 8];
-        copy(&mut hash, &bytes);
-        copy(&mut sequence, bytes.get(32..).unwrap_or_default());
-        Self {
-            hash: MessageHash(hash),
-            sequence: u64::from_le_bytes(sequence),
-        }
+    /// Which messages.
+    pub fn targets(&self) -> impl Iterator<Item = ExpireTarget> + 'a {
+        self.targets.iter().filter_map(|bytes| {
+            let mut fields = Fields(bytes);
+            Some(ExpireTarget {
+                hash: MessageHash(fields.array()?),
+                segment: u32::from_le_bytes(fields.array()?),
+                expiry: fields.timestamp()?,
+            })
+        })
     }
 
-    fn to_bytes(self) -> [u8; Self::SIZE] {
-        let mut bytes = [0; Self::SIZE];
-        for (to, from) in bytes
-            .iter_mut()
-            .zip(self.hash.0.into_iter().chain(self.sequence.to_le_bytes()))
-        {
-            *to = from;
-        }
-        bytes
+    /// Size of a record with so many targets.
+    pub const fn size(target_count: usize) -> usize {
+        HEADER_SIZE + TARGETS_FIELDS_SIZE + target_count * EXPIRE_TARGET_SIZE
+    }
+
+    /// Appends the record that will stand at `position`, padded; gives its size without the
+    /// padding. There must be 1 to [`EXPIRE_TARGET_COUNT_MAX`] targets.
+    pub fn encode(
+        mailbox: Mailbox,
+        sequence: u64,
+        targets: &[ExpireTarget],
+        position: Position,
+        out: &mut Vec<u8>,
+    ) -> usize {
+        assert!(!targets.is_empty(), "an Expire moves something");
+        encode(out, position, KIND_EXPIRE, |out| {
+            out.extend_from_slice(&mailbox.to_bytes());
+            out.extend_from_slice(&sequence.to_le_bytes());
+            for target in targets {
+                out.extend_from_slice(&target.hash.0);
+                out.extend_from_slice(&target.segment.to_le_bytes());
+                out.extend_from_slice(&target.expiry.as_millis().to_le_bytes());
+            }
+        })
     }
 }
 
 impl<'a> Delete<'a> {
     fn parse(body: &'a [u8]) -> Option<Self> {
-        let mut fields = Fields(body);
-        let mailbox = fields.mailbox()?;
-        let (targets, rest) = fields.0.as_chunks();
-        (rest.is_empty() && !targets.is_empty()).then_some(Self { mailbox, targets })
-    }
-
-    /// Whose messages.
-    pub const fn mailbox(&self) -> Mailbox {
-        self.mailbox
+        let (mailbox, sequence, targets) = parse_targets(body)?;
+        Some(Self {
+            mailbox,
+            sequence,
+            targets,
+        })
     }
 
     /// Which messages.
-    pub fn targets(&self) -> impl Iterator<Item = Target> + 'a {
-        self.targets.iter().map(|bytes| Target::from_bytes(*bytes))
+    pub fn targets(&self) -> impl Iterator<Item = DeleteTarget> + 'a {
+        self.targets.iter().filter_map(|bytes| {
+            let mut fields = Fields(bytes);
+            Some(DeleteTarget {
+                hash: MessageHash(fields.array()?),
+                segment: u32::from_le_bytes(fields.array()?),
+            })
+        })
     }
 
     /// Size of a record with so many targets.
     pub const fn size(target_count: usize) -> usize {
-        HEADER_SIZE + MAILBOX_SIZE + target_count * Target::SIZE
+        HEADER_SIZE + TARGETS_FIELDS_SIZE + target_count * DELETE_TARGET_SIZE
     }
 
     /// Appends the record that will stand at `position`, padded; gives its size without the
     /// padding. There must be 1 to [`DELETE_TARGET_COUNT_MAX`] targets.
     pub fn encode(
         mailbox: Mailbox,
-        targets: &[Target],
+        sequence: u64,
+        targets: &[DeleteTarget],
         position: Position,
         out: &mut Vec<u8>,
     ) -> usize {
         assert!(!targets.is_empty(), "a Delete deletes something");
         encode(out, position, KIND_DELETE, |out| {
             out.extend_from_slice(&mailbox.to_bytes());
+            out.extend_from_slice(&sequence.to_le_bytes());
             for target in targets {
-                out.extend_from_slice(&target.to_bytes());
+                out.extend_from_slice(&target.hash.0);
+                out.extend_from_slice(&target.segment.to_le_bytes());
             }
         })
     }
 }
 
-/// What a segment begins with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SegmentHeader {
-    /// The segment's own number.
-    pub segment: u32,
-    /// From here up to the beginning of this segment the log is void: what stands there was never
-    /// acknowledged, because a commit failed or was torn. `None` when nothing is void.
-    pub void_from: Option<Position>,
+/// Mailbox, sequence and at least one target of `SIZE` bytes.
+fn parse_targets<const SIZE: usize>(body: &[u8]) -> Option<(Mailbox, u64, &[[u8; SIZE]])> {
+    let mut fields = Fields(body);
+    let mailbox = fields.mailbox()?;
+    let sequence = fields.u64()?;
+    let (targets, rest) = fields.0.as_chunks();
+    (rest.is_empty() && !targets.is_empty()).then_some((mailbox, sequence, targets))
 }
 
-/// Why a block is not a segment's header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SegmentHeaderError {
-    /// No header: unwritten, damaged or of another segment.
-    Absent,
-    /// A header of a later version; the segment must be left as it is.
-    Version(u16),
-}
-
-impl SegmentHeader {
-    /// Bytes of the block that are used. In every version they begin with magic and version and end
-    /// with a checksum over them.
-    pub const SIZE: usize = 8 + 2 + 2 + 4 + 4 + 8 + 4;
-
-    /// Checks the header of segment number `segment`.
-    pub fn parse(block: &[u8], segment: u32) -> Result<Self, SegmentHeaderError> {
-        let (version, header) = Self::parse_fields(block).ok_or(SegmentHeaderError::Absent)?;
-        if version > VERSION {
-            return Err(SegmentHeaderError::Version(version));
-        }
-        if header.segment != segment {
-            return Err(SegmentHeaderError::Absent);
-        }
-        Ok(header)
+impl<'a> State<'a> {
+    fn parse(body: &'a [u8]) -> Option<Self> {
+        let mut fields = Fields(body);
+        let state = Self {
+            mailbox: fields.mailbox()?,
+            subject: fields.array::<1>()?[0],
+            sequence: fields.u64()?,
+            timestamp: fields.timestamp()?,
+            value: fields.0,
+        };
+        (state.value.len() <= STATE_VALUE_SIZE_MAX).then_some(state)
     }
 
-    fn parse_fields(block: &[u8]) -> Option<(u16, Self)> {
-        let mut fields = Fields(block.get(..Self::SIZE)?);
-        let (covered, _) = fields.0.split_last_chunk::<4>()?;
-        let crc = crc32fast::hash(covered);
-        if fields.array::<8>()? != SEGMENT_MAGIC {
-            return None;
-        }
-        let version = u16::from_le_bytes(fields.array()?);
-        let flags = u16::from_le_bytes(fields.array()?);
-        let segment = u32::from_le_bytes(fields.array()?);
-        let void_from = Position {
-            segment: u32::from_le_bytes(fields.array()?),
-            offset: fields.u64()?,
-        };
-        let header = Self {
-            segment,
-            void_from: (flags & FLAG_VOID != 0).then_some(void_from),
-        };
-        is_same_crc(u32::from_le_bytes(fields.array()?), crc).then_some((version, header))
+    /// Size of the record.
+    pub const fn size(&self) -> usize {
+        HEADER_SIZE + STATE_FIELDS_SIZE + self.value.len()
     }
 
-    /// Appends the whole block.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        let start = out.len();
-        let (flags, void_from) = match self.void_from {
-            Some(position) => (FLAG_VOID, position),
-            None => (0, Position::default()),
-        };
-        out.extend_from_slice(&SEGMENT_MAGIC);
-        out.extend_from_slice(&VERSION.to_le_bytes());
-        out.extend_from_slice(&flags.to_le_bytes());
-        out.extend_from_slice(&self.segment.to_le_bytes());
-        out.extend_from_slice(&void_from.segment.to_le_bytes());
-        out.extend_from_slice(&void_from.offset.to_le_bytes());
-        let crc = crc32fast::hash(out.get(start..).unwrap_or_default());
-        out.extend_from_slice(&crc.to_le_bytes());
-        out.resize(start + SEGMENT_HEADER_SIZE, 0);
+    /// Appends the record that will stand at `position`, padded; gives its size without the padding.
+    pub fn encode(&self, position: Position, out: &mut Vec<u8>) -> usize {
+        assert!(
+            self.value.len() <= STATE_VALUE_SIZE_MAX,
+            "bounded by its maker"
+        );
+        encode(out, position, KIND_STATE, |out| {
+            out.extend_from_slice(&self.mailbox.to_bytes());
+            out.push(self.subject);
+            out.extend_from_slice(&self.sequence.to_le_bytes());
+            out.extend_from_slice(&self.timestamp.as_millis().to_le_bytes());
+            out.extend_from_slice(self.value);
+        })
     }
 }
 
@@ -458,6 +539,10 @@ impl Fields<'_> {
         self.array().map(u64::from_le_bytes)
     }
 
+    fn timestamp(&mut self) -> Option<Timestamp> {
+        self.u64().map(Timestamp::from_millis)
+    }
+
     fn mailbox(&mut self) -> Option<Mailbox> {
         self.array::<MAILBOX_SIZE>()
             .and_then(|bytes| Mailbox::from_slice(&bytes))
@@ -467,198 +552,5 @@ impl Fields<'_> {
 fn copy(to: &mut [u8], from: &[u8]) {
     for (to, from) in to.iter_mut().zip(from) {
         *to = *from;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const AT: Position = Position {
-        segment: 7,
-        offset: 8192,
-    };
-
-    fn mailbox() -> Mailbox {
-        Mailbox {
-            prefix: Mailbox::ACCOUNT,
-            key: [0xA1; 32],
-        }
-    }
-
-    fn store(data: &[u8]) -> Store<'_> {
-        Store {
-            mailbox: mailbox(),
-            namespace: Namespace(-21),
-            hash: MessageHash([0xB2; 32]),
-            sequence: 0x0102_0304_0506_0708,
-            timestamp: Timestamp::from_millis(1_700_000_000_000),
-            expiry: Timestamp::from_millis(1_700_000_086_400),
-            data,
-        }
-    }
-
-    fn targets() -> [Target; 2] {
-        [3, 9].map(|byte| Target {
-            hash: MessageHash([byte; 32]),
-            sequence: u64::from(byte) << 40,
-        })
-    }
-
-    #[test]
-    fn layout_is_fixed() {
-        let mut out = Vec::new();
-        let size = store(b"onion").encode(AT, &mut out);
-        assert_eq!((size, out.len()), (STORE_OVERHEAD + 5, 120));
-        assert_eq!(
-            hex::encode(&out),
-            concat!(
-                "ce706101a440d403a55842fd6000000001000000",
-                "05a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1",
-                "ebff",
-                "b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2",
-                "0807060504030201",
-                "0068e5cf8b010000",
-                "80b9e6cf8b010000",
-                "6f6e696f6e",
-                "00000000",
-            )
-        );
-    }
-
-    #[test]
-    fn every_kind_comes_back() {
-        let largest = vec![0x5A; MESSAGE_SIZE_MAX];
-        for data in [&b""[..], b"x", &largest] {
-            let mut out = vec![0xFF; 16];
-            let size = store(data).encode(AT, &mut out);
-            assert_eq!(out.len(), 16 + footprint(size));
-            assert_eq!(
-                parse(&out[16..], AT),
-                Ok((Record::Store(store(data)), size))
-            );
-        }
-
-        let expire = Expire {
-            mailbox: mailbox(),
-            target: targets()[1],
-            expiry: Timestamp::MAX,
-        };
-        let mut out = Vec::new();
-        assert_eq!(expire.encode(AT, &mut out), Expire::SIZE);
-        assert_eq!(parse(&out, AT), Ok((Record::Expire(expire), Expire::SIZE)));
-
-        let mut out = Vec::new();
-        let size = Delete::encode(mailbox(), &targets(), AT, &mut out);
-        assert_eq!(size, Delete::size(2));
-        let Ok((Record::Delete(delete), parsed_size)) = parse(&out, AT) else {
-            panic!("not a Delete");
-        };
-        assert_eq!((delete.mailbox(), parsed_size), (mailbox(), size));
-        assert!(delete.targets().eq(targets()));
-    }
-
-    #[test]
-    fn every_flipped_bit_is_seen() {
-        let mut out = Vec::new();
-        let size = store(b"a payload").encode(AT, &mut out);
-        for index in 0..size * 8 {
-            let mut bytes = out.clone();
-            bytes[index / 8] ^= 1 << (index % 8);
-            let error = parse(&bytes, AT).unwrap_err();
-            if index < HEADER_SIZE * 8 {
-                assert_eq!(error, RecordError::Absent, "bit {index}");
-            } else {
-                assert_eq!(error, RecordError::Damaged { size }, "bit {index}");
-            }
-        }
-    }
-
-    #[test]
-    fn every_cut_asks_for_the_rest() {
-        let mut out = Vec::new();
-        let size = store(b"a payload").encode(AT, &mut out);
-        for end in 0..size {
-            let needed = if end < HEADER_SIZE { HEADER_SIZE } else { size };
-            assert_eq!(parse(&out[..end], AT), Err(RecordError::Short { needed }));
-        }
-    }
-
-    #[test]
-    fn a_record_elsewhere_is_no_record() {
-        let mut out = Vec::new();
-        store(b"moved").encode(AT, &mut out);
-        for elsewhere in [
-            Position { segment: 8, ..AT },
-            Position { offset: 4096, ..AT },
-        ] {
-            assert_eq!(parse(&out, elsewhere), Err(RecordError::Absent));
-        }
-    }
-
-    #[test]
-    fn sizes_and_shapes_are_not_trusted() {
-        // The header's checksum is right, what it says is not.
-        let forged = |kind: u32, body: &[u8]| {
-            let mut out = Vec::new();
-            encode(&mut out, AT, kind, |out| out.extend_from_slice(body));
-            out
-        };
-        for (kind, body_size) in [(0, 0), (4, 99), (KIND_STORE, 90), (KIND_EXPIRE, 80)] {
-            let size = HEADER_SIZE + body_size;
-            let bytes = forged(kind, &vec![0; body_size]);
-            assert_eq!(parse(&bytes, AT), Err(RecordError::Damaged { size }));
-        }
-        for body_size in [33, 34, 72, 74] {
-            let size = HEADER_SIZE + body_size;
-            let bytes = forged(KIND_DELETE, &vec![0; body_size]);
-            assert_eq!(parse(&bytes, AT), Err(RecordError::Damaged { size }));
-        }
-
-        let mut covered = [0; 12];
-        covered[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
-        let crc = Header::crc(&covered, AT).to_le_bytes();
-        let bytes = [&RECORD_MAGIC[..], &crc, &covered, &[0; 64]].concat();
-        assert_eq!(parse(&bytes, AT), Err(RecordError::Absent));
-    }
-
-    #[test]
-    fn segment_header_comes_back_or_not_at_all() {
-        for void_from in [None, Some(AT)] {
-            let header = SegmentHeader {
-                segment: 9,
-                void_from,
-            };
-            let mut block = Vec::new();
-            header.encode(&mut block);
-            assert_eq!(block.len(), SEGMENT_HEADER_SIZE);
-            assert_eq!(SegmentHeader::parse(&block, 9), Ok(header));
-            let absent = Err(SegmentHeaderError::Absent);
-            assert_eq!(SegmentHeader::parse(&block, 10), absent);
-            assert_eq!(SegmentHeader::parse(&block[..31], 9), absent);
-            assert_eq!(SegmentHeader::parse(&[0; 4096], 9), absent);
-            for index in 0..SegmentHeader::SIZE * 8 {
-                let mut bytes = block.clone();
-                bytes[index / 8] ^= 1 << (index % 8);
-                assert_eq!(SegmentHeader::parse(&bytes, 9), absent, "bit {index}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_later_version_is_told_from_damage() {
-        let mut block = Vec::new();
-        SegmentHeader {
-            segment: 9,
-            void_from: None,
-        }
-        .encode(&mut block);
-        block[8..10].copy_from_slice(&2_u16.to_le_bytes());
-        let crc = crc32fast::hash(&block[..SegmentHeader::SIZE - 4]).to_le_bytes();
-        block[SegmentHeader::SIZE - 4..SegmentHeader::SIZE].copy_from_slice(&crc);
-        assert_eq!(
-            SegmentHeader::parse(&block, 9),
-            Err(SegmentHeaderError::Version(2))
-        );
     }
 }

@@ -3,6 +3,7 @@
 pub(super) mod identity;
 
 use core::future;
+use core::time::Duration;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use cepa_control::{Config, Endpoint, NetworkFile, metrics, seed};
 use cepa_crypto::NodeKeys;
 use cepa_host::{NetworkView, NodeSettings};
 use cepa_relay::Counters;
+use cepa_storage::{Durability, Settings};
 use cepa_swarm::View;
 use cepa_wire::{Ed25519PublicKey, ServiceNode};
 use tokio::runtime::{Builder, Runtime};
@@ -129,6 +131,7 @@ fn make_view(nodes: Vec<ServiceNode>, us: &Ed25519PublicKey) -> NetworkView {
 }
 
 fn node_settings(config: Config, keys: NodeKeys) -> NodeSettings {
+    let store = store_settings(&config);
     NodeSettings {
         keys,
         bind_ip: config.bind_ip,
@@ -137,7 +140,20 @@ fn node_settings(config: Config, keys: NodeKeys) -> NodeSettings {
         data_dir: config.data_dir,
         shard_cpus: config.shard_cpus,
         allow_aes_cbc: config.allow_aes_cbc,
+        store,
+    }
+}
+
+/// How the message log is set up.
+fn store_settings(config: &Config) -> Settings {
+    let relaxed = config.relaxed_durability_ms.map(Duration::from_millis);
+    Settings {
         segment_size: config.segment_size_mib * MIB,
+        capacity: config.store_capacity_mib * MIB,
+        mailbox_size_max: config.account_size_max_mib * MIB,
+        foreign_grace: Duration::from_hours(config.foreign_grace_hours),
+        durability: relaxed.map_or(Durability::Durable, Durability::Relaxed),
+        ..Settings::default()
     }
 }
 

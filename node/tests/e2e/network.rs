@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use cepa_crypto::{Account, NodeKeys, request_signature};
 use cepa_host::{NetworkView, NodeSettings, RunningNode};
 use cepa_relay::Counters;
+use cepa_storage::Settings;
 use cepa_swarm::View;
 use cepa_wire::request::{ClientRequest, Proof, Retrieve, Store};
 use cepa_wire::{Mailbox, Namespace, ServiceNode, Timestamp};
@@ -91,7 +92,10 @@ impl Network {
             data_dir: node.dir.path().to_owned(),
             shard_cpus: vec![0; shard_count],
             allow_aes_cbc: false,
-            segment_size: 4 << 20,
+            store: Settings {
+                segment_size: 4 << 20,
+                ..Settings::default()
+            },
         };
         let network = Arc::new(ArcSwap::from_pointee(NetworkView::new(view)));
         let running = cepa_host::start(settings, &network, &node.counters);

@@ -1,544 +1,515 @@
-//! Group commit: what waits when the previous commit ends is the next one.
+//! Group commit: what waits when a commit may begin is the next one.
 //!
-//! A commit is one write of whole blocks and one sync. It begins at a block's beginning and is
-//! padded to a block's end, because a block that holds acknowledged records is never written again:
-//! a torn rewrite could destroy them. Its cost is at most 4,095 bytes a commit: a lone message of
-//! 100 bytes is written as 4,096; 64 waiting messages of 2 KiB as 34 blocks for 136 KiB, 2 %.
+//! A commit writes into the open segment of each class that it has records for: whole blocks, from a
+//! block's beginning on, because a block that holds acknowledged records is never written again: a
+//! torn rewrite could destroy them. Its cost is at most 4,095 bytes a segment and commit.
 //!
-//! Commands are judged when their commit is formed, against the index and what earlier commits in
-//! flight will change ([`Commit::pending`]). The index learns of it when the sync has completed,
-//! so nothing is shown or answered that is not durable.
+//! Several commits are under way at a time; there is no timer. Changes are judged when their commit
+//! is formed, against the index and what commits under way will make of it ([`Pendings`]). The index
+//! learns of a commit when it and every one before it are durable, so nothing is shown or answered
+//! that is not, or that rests on something that is not.
 //!
-//! There is one commit in flight. For more of them, `in_flight` becomes a queue and the look-up goes
-//! through every commit's pending changes; the log is ordered, so when one fails all after it do,
-//! and `void_from` covers them already.
-//!
-//! When a write or sync fails, nobody knows what the disk holds. The segment is sealed, and the log
-//! is *in doubt* from the failed commit's beginning on, until a new segment's header, which declares
-//! that stretch void, is durable. While in doubt no command is answered without a commit: an answer
-//! from memory might contradict a Delete that failed here and yet stands on the disk.
+//! When a write fails, nobody knows what the disk holds. Every commit under way fails with it, the
+//! open segments are sealed, and the log is *in doubt* until a commit to a fresh segment, whose
+//! header declares the failed sequence numbers void, is durable. While in doubt one commit is under
+//! way at a time, and no change is answered without one: an answer from memory might contradict a
+//! Delete that failed here and yet stands on the disk.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use cepa_wire::record::{
-    self, DELETE_TARGET_COUNT_MAX, Delete, Expire, Position, RECORD_ALIGN, STORE_OVERHEAD,
-    SegmentHeader, Store, Target, footprint,
-};
-use cepa_wire::{Mailbox, MessageHash, Namespace, Timestamp};
 
-use super::{Io, Purpose, Shard, fault};
-use crate::catalog::{Catalog, Effect};
-use crate::disk::{BLOCK_SIZE, DiskError, Operation, SegmentId};
-use crate::index::{Entry, Place};
-use crate::segment::Segment;
-use crate::{Disk, Outcome, StoreFault, Ticket};
+use super::change::{Change, Copy, DeleteAllChange};
+use super::judge::{Former, NoRoom, Verdict};
+use super::part::Part;
+use super::pending::Pendings;
+use super::spare::{Rotation, Spare};
+use super::{Purpose, Shard, fault};
+use crate::catalog::Effect;
+use crate::class::{CLASS_COUNT, Class};
+use crate::disk::{DiskError, Operation, SegmentId};
+use crate::settings::Durability;
+use crate::{Disk, Outcome, Settings, StoreFault, Ticket, state};
 
-/// A commit takes no further record when it has so many bytes: memory for it is bounded, and the
+/// A commit takes no further change when it has so many bytes: memory for it is bounded, and the
 /// first of its commands does not wait for ever more.
-const COMMIT_SIZE_MAX: u64 = 4 << 20;
+const COMMIT_SIZE_MAX: usize = 1 << 20;
+
+/// Of which so many may be copies: they come behind what somebody waits for.
+const COPY_SIZE_MAX: usize = 256 << 10;
 
 /// The commands that change something.
 pub(super) struct Committer {
-    segment_size: u64,
-    waiting: VecDeque<(Ticket, Change)>,
-    in_flight: Option<Commit>,
-    spare: Spare,
+    pub(super) waiting: VecDeque<(Ticket, Change)>,
+    /// From compaction.
+    pub(super) copies: VecDeque<Copy>,
+    pub(super) in_flight: VecDeque<Commit>,
+    pub(super) pendings: Pendings,
+    pending_states: BTreeSet<state::Key>,
+    pub(super) spare: Spare,
     /// `None` when no number is left.
-    next_segment: Option<SegmentId>,
-    /// Where the log is in doubt from.
-    void_from: Option<Position>,
+    pub(super) next_segment: Option<SegmentId>,
+    pub(super) next_sequence: u64,
+    next_commit: u64,
+    doubt: Option<Doubt>,
+    /// Records with smaller numbers are durable, when answers do not wait for that.
+    pub(super) synced: u64,
 }
 
-pub(super) enum Change {
-    Store(StoreChange),
-    Delete(DeleteChange),
-}
-
-pub(super) struct StoreChange {
-    pub(super) mailbox: Mailbox,
-    pub(super) namespace: Namespace,
-    pub(super) hash: MessageHash,
-    pub(super) timestamp: Timestamp,
-    pub(super) expiry: Timestamp,
-    pub(super) data: Bytes,
-}
-
-/// A Delete with more targets than a record takes goes through several, and perhaps several
-/// commits.
-pub(super) struct DeleteChange {
-    mailbox: Mailbox,
-    /// Sorted; each once.
-    hashes: Vec<MessageHash>,
-    /// So many of them are done.
-    done_count: usize,
-    /// Those of them that were there.
-    deleted: Vec<MessageHash>,
-}
-
-impl DeleteChange {
-    pub(super) fn new(mailbox: Mailbox, mut hashes: Vec<MessageHash>) -> Self {
-        hashes.sort_unstable();
-        hashes.dedup();
-        Self {
-            mailbox,
-            hashes,
-            done_count: 0,
-            deleted: Vec::new(),
-        }
-    }
-}
-
-/// The segment after the open one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Spare {
-    None,
-    /// Waiting commands need it, or it is made ahead.
-    Creating {
-        is_needed: bool,
-    },
-    Ready(SegmentId),
-    /// It could not be made ahead. It is tried again when it is needed.
-    Failed,
+/// What failed and is not yet void.
+struct Doubt {
+    /// The first sequence number.
+    from: u64,
+    /// Where it may stand.
+    segments: BTreeSet<SegmentId>,
 }
 
 /// A commit that is being formed or written.
-struct Commit {
-    position: Position,
-    /// Header block, if the segment is fresh, and records.
-    data: Vec<u8>,
-    written: Bytes,
-    record_bytes: u64,
-    effects: Vec<Effect>,
+pub(super) struct Commit {
+    pub(super) number: u64,
+    first_sequence: u64,
+    pub(super) parts: [Option<Part>; CLASS_COUNT],
+    written: Vec<Written>,
+    pub(super) record_bytes: u64,
+    pub(super) copied_bytes: u64,
+    pub(super) effects: Vec<Effect>,
     answers: Vec<(Ticket, Outcome)>,
-    /// What the hashes that it touches will be: a message with its expiry, or nothing.
-    pending: BTreeMap<(Mailbox, MessageHash), Option<(Place, Timestamp)>>,
+    /// Writes that have not completed.
+    outstanding: usize,
+    fault: Option<DiskError>,
+    /// Declares void what failed before.
+    resolves_doubt: bool,
+    /// Copies in it.
+    pub(super) copy_count: usize,
+}
+
+/// A part that is being written.
+struct Written {
+    part: Part,
+    data: Bytes,
+}
+
+/// Why no more changes were taken into a commit.
+enum Stop {
+    /// Nothing more waits.
+    Empty,
+    /// The next does not fit into the open segment of a class. Whether it is a Store.
+    Full(Class, bool),
+    /// The next waits for commits under way.
+    Wait,
+    /// The commit is large enough.
+    Large,
 }
 
 impl Commit {
-    fn new(position: Position) -> Self {
+    fn new(number: u64, first_sequence: u64) -> Self {
         Self {
-            position,
-            data: Vec::new(),
-            written: Bytes::new(),
+            number,
+            first_sequence,
+            parts: [const { None }; CLASS_COUNT],
+            written: Vec::new(),
             record_bytes: 0,
+            copied_bytes: 0,
             effects: Vec::new(),
             answers: Vec::new(),
-            pending: BTreeMap::new(),
+            outstanding: 0,
+            fault: None,
+            resolves_doubt: false,
+            copy_count: 0,
         }
     }
 
-    /// Where the next record will stand.
-    const fn next_position(&self) -> Position {
-        Position {
-            segment: self.position.segment,
-            offset: self.position.offset + self.data.len() as u64,
-        }
+    /// Where what it writes into a segment begins.
+    pub(super) fn begin_in(&self, segment: SegmentId) -> Option<u64> {
+        let parts = self.written.iter().map(|written| &written.part);
+        let mut here = parts.filter(|part| part.segment() == segment);
+        here.next().map(|part| part.position.offset)
     }
 
-    /// The message as it will be, if it will not have expired.
-    fn find_live(
-        &self,
-        catalog: &Catalog,
-        mailbox: Mailbox,
-        hash: MessageHash,
-        now: Timestamp,
-    ) -> Option<(Place, Timestamp)> {
-        match self.pending.get(&(mailbox, hash)) {
-            Some(pending) => pending.filter(|(_, expiry)| *expiry > now),
-            None => catalog.find_live(mailbox, hash, now),
-        }
+    fn size(&self) -> usize {
+        self.parts.iter().flatten().map(Part::size).sum()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.parts.iter().all(Option::is_none)
     }
 }
 
 impl Committer {
-    pub(super) const fn new(segment_size: u64) -> Self {
+    pub(super) fn new(table_key: &[u8; 16]) -> Self {
         Self {
-            segment_size,
             waiting: VecDeque::new(),
-            in_flight: None,
+            copies: VecDeque::new(),
+            in_flight: VecDeque::new(),
+            pendings: Pendings::new(table_key),
+            pending_states: BTreeSet::new(),
             spare: Spare::None,
             next_segment: Some(SegmentId(0)),
-            void_from: None,
+            next_sequence: 1,
+            next_commit: 0,
+            doubt: None,
+            synced: 0,
         }
-    }
-
-    pub(super) fn enqueue(&mut self, ticket: Ticket, change: Change) {
-        self.waiting.push_back((ticket, change));
     }
 
     /// Sets out from what recovery found.
-    pub(super) const fn recover(
-        &mut self,
-        next_segment: Option<SegmentId>,
-        void_from: Option<Position>,
-    ) {
+    pub(super) const fn recover(&mut self, next_segment: Option<SegmentId>, next_sequence: u64) {
         self.next_segment = next_segment;
-        self.void_from = void_from;
+        self.next_sequence = next_sequence;
+        self.synced = next_sequence;
     }
 
-    /// Whether a commit in flight changes this message.
-    pub(super) fn is_pending(&self, mailbox: Mailbox, hash: MessageHash) -> bool {
-        self.in_flight
-            .as_ref()
-            .is_some_and(|commit| commit.pending.contains_key(&(mailbox, hash)))
+    /// What was answered and may not be durable yet begins here.
+    pub(super) fn first_unsettled(&self) -> u64 {
+        let first = self.in_flight.front();
+        first.map_or(self.next_sequence, |commit| commit.first_sequence)
     }
 
-    fn create<D: Disk>(&mut self, io: &mut Io<D>, is_needed: bool) -> Result<(), DiskError> {
-        let segment = self.next_segment.ok_or(DiskError::Failed)?;
-        self.next_segment = segment.0.checked_add(1).map(SegmentId);
-        self.spare = Spare::Creating { is_needed };
-        let size = self.segment_size;
-        io.submit(
-            Purpose::Create(segment),
-            Operation::Create { segment, size },
-        );
-        Ok(())
+    fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.copies.is_empty()
     }
 
-    /// Judges waiting commands in their order and appends what they write to `commit`, until
-    /// nothing waits or the next does not fit into `room` bytes.
-    fn fill(&mut self, commit: &mut Commit, catalog: &Catalog, room: u64, now: Timestamp) {
-        while let Some((ticket, change)) = self.waiting.pop_front() {
-            let room = room
-                .min(COMMIT_SIZE_MAX)
-                .saturating_sub(commit.data.len() as u64);
-            match change {
-                Change::Store(store) => {
-                    let outcome = judge_store(commit, catalog, &store, room, now);
-                    let Some(outcome) = outcome else {
-                        self.waiting.push_front((ticket, Change::Store(store)));
-                        return;
-                    };
-                    commit.answers.push((ticket, outcome));
-                }
-                Change::Delete(mut delete) => {
-                    let fits = judge_delete(commit, catalog, &mut delete, room, now);
-                    if delete.done_count == delete.hashes.len() {
-                        let outcome = Outcome::Deleted(delete.deleted);
-                        commit.answers.push((ticket, outcome));
-                    } else {
-                        self.waiting.push_front((ticket, Change::Delete(delete)));
-                        if !fits {
-                            return;
-                        }
-                    }
-                }
+    fn may_begin(&self, settings: &Settings) -> bool {
+        let count_max = if self.doubt.is_some() {
+            1
+        } else {
+            settings.commit_count_max
+        };
+        let has_failed = self.in_flight.iter().any(|commit| commit.fault.is_some());
+        !self.is_idle() && !has_failed && self.in_flight.len() < count_max
+    }
+}
+
+/// Judges waiting changes in their order until nothing waits or the next can't be taken.
+fn fill(former: &mut Former<'_>, waiting: &mut VecDeque<(Ticket, Change)>) -> Stop {
+    while former.commit.size() < COMMIT_SIZE_MAX {
+        let Some((ticket, mut change)) = waiting.pop_front() else {
+            return Stop::Empty;
+        };
+        let verdict = judge(former, &mut change);
+        match (verdict, change) {
+            (Verdict::Done(outcome @ Outcome::Stored { .. }), Change::Store(store))
+                if store.namespace.is_public_outbox() =>
+            {
+                // The others go when this one is durable, so that a crash leaves one of them.
+                let replace = DeleteAllChange::replace(&store, outcome);
+                waiting.push_front((ticket, Change::DeleteAll(replace)));
+            }
+            (Verdict::Done(outcome), _) => former.commit.answers.push((ticket, outcome)),
+            (Verdict::Partly, change) => waiting.push_front((ticket, change)),
+            (Verdict::Full(class), change) => {
+                let is_store = matches!(change, Change::Store(_));
+                waiting.push_front((ticket, change));
+                return Stop::Full(class, is_store);
+            }
+            (Verdict::Wait, change) => {
+                waiting.push_front((ticket, change));
+                return Stop::Wait;
             }
         }
     }
+    Stop::Large
 }
 
-/// `None` when its record does not fit.
-fn judge_store(
-    commit: &mut Commit,
-    catalog: &Catalog,
-    store: &StoreChange,
-    room: u64,
-    now: Timestamp,
-) -> Option<Outcome> {
-    let key = (store.mailbox, store.hash);
-    let live = commit.find_live(catalog, store.mailbox, store.hash, now);
-    let Some((place, current)) = live else {
-        let size = STORE_OVERHEAD + store.data.len();
-        if footprint(size) as u64 > room {
-            return None;
-        }
-        let place = append_store(commit, store);
-        commit.pending.insert(key, Some((place, store.expiry)));
-        return Some(Outcome::Stored {
-            already: false,
-            expiry: store.expiry,
-        });
-    };
-    let expiry = current.max(store.expiry);
-    if expiry > current {
-        if footprint(Expire::SIZE) as u64 > room {
-            return None;
-        }
-        append_expire(commit, place, store.hash, expiry);
-        commit.pending.insert(key, Some((place, expiry)));
-    }
-    Some(Outcome::Stored {
-        already: true,
-        expiry,
-    })
-}
-
-fn append_store(commit: &mut Commit, store: &StoreChange) -> Place {
-    let position = commit.next_position();
-    let place = Place {
-        mailbox: store.mailbox,
-        namespace: store.namespace,
-        sequence: sequence(position),
-    };
-    let record = Store {
-        mailbox: store.mailbox,
-        namespace: store.namespace,
-        hash: store.hash,
-        sequence: place.sequence,
-        timestamp: store.timestamp,
-        expiry: store.expiry,
-        data: &store.data,
-    };
-    let size = record.encode(position, &mut commit.data);
-    commit.record_bytes += size as u64;
-    let entry = Entry {
-        hash: store.hash,
-        expiry: store.expiry,
-        position,
-        record_size: u32::try_from(size).unwrap_or(u32::MAX),
-        expiry_segment: None,
-    };
-    commit.effects.push(Effect::Insert(place, entry));
-    place
-}
-
-/// The position, as a number: ascending in the log, and never given twice, even if a part of the
-/// log could not be read when the shard began.
-const fn sequence(position: Position) -> u64 {
-    ((position.segment as u64) << 32) | (position.offset / RECORD_ALIGN as u64)
-}
-
-fn append_expire(commit: &mut Commit, place: Place, hash: MessageHash, expiry: Timestamp) {
-    let record = Expire {
-        mailbox: place.mailbox,
-        target: Target {
-            hash,
-            sequence: place.sequence,
+fn judge(former: &mut Former<'_>, change: &mut Change) -> Verdict {
+    match change {
+        Change::Store(store) => former.store(store),
+        Change::Delete(delete) => former.delete(delete),
+        Change::Expire(expire) => former.expire(expire),
+        Change::State(state) => former.state(state),
+        Change::DeleteAll(delete) => match former.delete_all(delete) {
+            Ok(true) => {
+                let empty = DeleteAllChange::new(delete.mailbox, delete.scope, None);
+                Verdict::Done(core::mem::replace(delete, empty).into_outcome())
+            }
+            Ok(false) => Verdict::Partly,
+            Err(verdict) => verdict,
         },
-        expiry,
-    };
-    let size = record.encode(commit.next_position(), &mut commit.data);
-    commit.record_bytes += size as u64;
-    let segment = SegmentId(commit.position.segment);
-    commit.effects.push(Effect::Raise(place, expiry, segment));
-}
-
-/// Appends one record for the next of its hashes that are there, at most as many as a record takes.
-/// Tells whether it fitted.
-fn judge_delete(
-    commit: &mut Commit,
-    catalog: &Catalog,
-    delete: &mut DeleteChange,
-    room: u64,
-    now: Timestamp,
-) -> bool {
-    let mailbox = delete.mailbox;
-    let mut judged_count = 0;
-    let mut found = Vec::new();
-    for hash in delete.hashes.iter().skip(delete.done_count) {
-        if found.len() == DELETE_TARGET_COUNT_MAX {
-            break;
-        }
-        judged_count += 1;
-        if let Some((place, _)) = commit.find_live(catalog, mailbox, *hash, now) {
-            found.push((*hash, place));
-        }
+        Change::ExpireAll(expire) => match former.expire_all(expire) {
+            Ok(true) => {
+                let empty = super::change::ExpireAllChange::new(
+                    expire.mailbox,
+                    expire.scope,
+                    expire.expiry,
+                );
+                Verdict::Done(core::mem::replace(expire, empty).into_outcome())
+            }
+            Ok(false) => Verdict::Partly,
+            Err(verdict) => verdict,
+        },
     }
-    if !found.is_empty() {
-        if footprint(Delete::size(found.len())) as u64 > room {
-            return false;
-        }
-        let targets: Vec<_> = found
-            .iter()
-            .map(|(hash, place)| Target {
-                hash: *hash,
-                sequence: place.sequence,
-            })
-            .collect();
-        let position = commit.next_position();
-        let size = Delete::encode(mailbox, &targets, position, &mut commit.data);
-        commit.record_bytes += size as u64;
-        let segment = SegmentId(commit.position.segment);
-        for (hash, place) in found {
-            commit.effects.push(Effect::Remove(place, segment));
-            commit.pending.insert((mailbox, hash), None);
-            delete.deleted.push(hash);
-        }
-    }
-    delete.done_count += judged_count;
-    true
 }
 
 impl<D: Disk> Shard<D> {
-    /// Forms the next commit from what waits, if none is in flight.
-    pub(super) fn begin_commit(&mut self) {
-        while self.committer.in_flight.is_none() && !self.committer.waiting.is_empty() {
-            let is_in_doubt = self.committer.void_from.is_some();
-            if is_in_doubt && self.catalog.segments.open().is_none() && !self.rotate() {
-                return;
-            }
-            let mut commit = self.form_commit();
-            if !commit.data.is_empty() {
-                self.submit_commit(commit);
-            } else if commit.answers.is_empty() {
-                // The first that waits does not fit into the open segment.
-                if !self.rotate() {
-                    return;
+    /// Forms commits from what waits, as many as may be under way.
+    pub(super) fn begin_commits(&mut self) {
+        while self.committer.may_begin(&self.settings) {
+            let is_in_doubt = self.committer.doubt.is_some();
+            if is_in_doubt && self.catalog.segments.open(Class::LONGEST).is_none() {
+                // For the commit that says what is void, whatever else it has.
+                match self.rotate(Class::LONGEST, false) {
+                    Rotation::Done => {}
+                    Rotation::Creating => return,
+                    Rotation::Refused(fault) => return self.fail_waiting(fault),
                 }
-            } else {
-                // Nothing to write, and everything before is durable.
-                self.answer_all(&mut commit.answers);
+            }
+            let (commit, stop) = self.form_commit();
+            let has_records = !commit.is_empty();
+            let has_answers = !commit.answers.is_empty();
+            if has_records {
+                self.submit_commit(commit);
+            } else if has_answers {
+                // Nothing to write, but it rests on the commits under way: it ends behind them.
+                self.committer.in_flight.push_back(commit);
+                self.settle_commits();
+            }
+            match stop {
+                Stop::Full(class, is_store) if !has_records && !has_answers => {
+                    match self.rotate(class, is_store) {
+                        Rotation::Done => {}
+                        Rotation::Creating => return,
+                        Rotation::Refused(fault) => self.refuse_first(is_store, fault),
+                    }
+                }
+                Stop::Wait if !has_records => return,
+                _ => {}
             }
         }
     }
 
-    fn form_commit(&mut self) -> Commit {
-        let open = self.catalog.segments.open();
-        let (position, room) = open.map_or_else(
-            || (Position::default(), 0),
-            |open| (open.tail(), open.room()),
-        );
-        let mut commit = Commit::new(position);
-        if room > 0 && position.offset == 0 {
-            let header = SegmentHeader {
-                segment: position.segment,
-                void_from: self.committer.void_from,
-            };
-            header.encode(&mut commit.data);
+    fn form_commit(&mut self) -> (Commit, Stop) {
+        let Self {
+            committer,
+            catalog,
+            settings,
+            clock,
+            ..
+        } = self;
+        let next = committer.next_sequence;
+        let mut commit = Commit::new(committer.next_commit, next);
+        committer.next_commit += 1;
+        let void = committer
+            .doubt
+            .as_ref()
+            .map_or((0, 0), |doubt| (doubt.from, next));
+        let is_in_doubt = committer.doubt.is_some();
+        commit.resolves_doubt = is_in_doubt;
+        let mut former = Former {
+            catalog,
+            pendings: &mut committer.pendings,
+            pending_states: &mut committer.pending_states,
+            next_sequence: &mut committer.next_sequence,
+            commit: &mut commit,
+            void,
+            settings,
+            now: *clock,
+        };
+        let mut stop = fill(&mut former, &mut committer.waiting);
+        if !is_in_doubt && matches!(stop, Stop::Empty | Stop::Large) {
+            let copies = &mut committer.copies;
+            if let Some(class) = fill_copies(&mut former, copies) {
+                stop = Stop::Full(class, false);
+            }
         }
-        self.committer
-            .fill(&mut commit, &self.catalog, room, self.clock);
-        commit
+        if is_in_doubt && former.commit.is_empty() && !former.commit.answers.is_empty() {
+            // Answers need a commit now, if only one that says what is void. The segment is fresh,
+            // so there is room.
+            drop(former.room(Class::LONGEST, 0, true));
+        }
+        (commit, stop)
     }
 
     fn submit_commit(&mut self, mut commit: Commit) {
-        let size = commit.data.len().next_multiple_of(BLOCK_SIZE);
-        commit.data.resize(size, 0);
-        // The tail cache counts the bytes, not the capacity.
-        commit.data.shrink_to_fit();
-        commit.written = Bytes::from(core::mem::take(&mut commit.data));
-        if let Some(open) = self.catalog.segments.open_mut() {
-            open.append(size as u64);
-        }
-        let operation = Operation::Write {
-            segment: SegmentId(commit.position.segment),
-            offset: commit.position.offset,
-            data: commit.written.clone(),
+        let has_copies = commit.copy_count > 0;
+        let is_durable = has_copies || self.settings.durability == Durability::Durable;
+        let settled = match self.settings.durability {
+            Durability::Durable => self.committer.first_unsettled().min(commit.first_sequence),
+            Durability::Relaxed(_) => self.committer.synced,
         };
-        self.committer.in_flight = Some(commit);
-        self.io.submit(Purpose::CommitWrite, operation);
-    }
-
-    /// Seals the open segment and opens the spare one. `false` when there is none yet: it is being
-    /// made, or the waiting commands were answered that it can't be.
-    fn rotate(&mut self) -> bool {
-        match self.committer.spare {
-            Spare::Ready(id) => {
-                let size = self.committer.segment_size;
-                self.catalog
-                    .segments
-                    .rotate(Some(Segment::new(id, size, 0)));
-                self.committer.spare = Spare::None;
-                return true;
+        for part in core::mem::take(&mut commit.parts).into_iter().flatten() {
+            let mut part = part;
+            let segment = part.segment();
+            let data = part.finish(commit.first_sequence, settled);
+            if let Some(open) = self.catalog.segments.open_mut(part.class) {
+                open.append(data.len() as u64, part.index.size());
             }
-            Spare::Creating { .. } => self.committer.spare = Spare::Creating { is_needed: true },
-            Spare::None | Spare::Failed => {
-                if let Err(error) = self.committer.create(&mut self.io, true) {
-                    self.fail_waiting(fault(error));
-                }
+            // Once for the write, once until the commit has ended.
+            self.catalog.segments.pin(segment);
+            self.catalog.segments.pin(segment);
+            let operation = Operation::Write {
+                segment,
+                offset: part.position.offset,
+                data: data.clone(),
+                is_durable,
+            };
+            if !is_durable {
+                self.relaxed.handle_written(segment, self.clock);
             }
+            let purpose = Purpose::CommitWrite(commit.number, segment);
+            self.io.submit(purpose, operation);
+            commit.outstanding += 1;
+            commit.written.push(Written { part, data });
         }
-        false
+        self.committer.in_flight.push_back(commit);
     }
 
-    pub(super) fn handle_create(&mut self, segment: SegmentId, result: Result<(), DiskError>) {
-        let is_needed = self.committer.spare == Spare::Creating { is_needed: true };
-        match result {
-            Ok(()) => self.committer.spare = Spare::Ready(segment),
-            Err(error) => {
-                self.committer.spare = Spare::Failed;
-                if is_needed {
-                    self.fail_waiting(fault(error));
-                }
-            }
-        }
-    }
-
-    pub(super) fn handle_commit_write(&mut self, result: Result<(), DiskError>) {
-        let Some(commit) = &self.committer.in_flight else {
+    pub(super) fn handle_commit_write(
+        &mut self,
+        number: u64,
+        segment: SegmentId,
+        result: Result<(), DiskError>,
+    ) {
+        self.catalog.segments.unpin(segment);
+        let mut in_flight = self.committer.in_flight.iter_mut();
+        // One that is not there failed with another; what its write did is void.
+        let Some(commit) = in_flight.find(|commit| commit.number == number) else {
             return;
         };
-        match result {
-            Ok(()) => {
-                let segment = SegmentId(commit.position.segment);
-                self.io
-                    .submit(Purpose::CommitSync, Operation::Sync { segment });
-            }
-            Err(error) => self.fail_commit(fault(error)),
-        }
+        commit.outstanding -= 1;
+        commit.fault = commit.fault.or(result.err());
+        self.settle_commits();
     }
 
-    pub(super) fn handle_commit_sync(&mut self, result: Result<(), DiskError>) {
-        match result {
-            Ok(()) => self.finish_commit(),
-            Err(error) => self.fail_commit(fault(error)),
+    /// Ends commits that are written, in their order.
+    fn settle_commits(&mut self) {
+        while let Some(commit) = self.committer.in_flight.front() {
+            if commit.outstanding > 0 {
+                return;
+            }
+            match commit.fault {
+                None => self.finish_commit(),
+                Some(error) => self.fail_commits(fault(error)),
+            }
         }
     }
 
     fn finish_commit(&mut self) {
-        let Some(mut commit) = self.committer.in_flight.take() else {
+        let Some(mut commit) = self.committer.in_flight.pop_front() else {
             return;
         };
-        if let Some(void_from) = self.committer.void_from.take() {
-            let by = SegmentId(commit.position.segment);
-            let from = SegmentId(void_from.segment);
-            self.catalog.segments.hide_range(by, from);
-        }
-        for effect in commit.effects.drain(..) {
-            self.catalog.apply(effect);
-        }
-        self.counts.commit_count += 1;
-        self.counts.record_bytes += commit.record_bytes;
-        self.counts.committed_bytes += commit.written.len() as u64;
-        self.tail_cache.push(commit.position, commit.written);
-        self.answer_all(&mut commit.answers);
-
-        let open = self.catalog.segments.open();
-        if self.committer.spare == Spare::None && open.is_some_and(Segment::is_half_full) {
-            // Without a number left it fails when it is needed.
-            if self.committer.create(&mut self.io, false).is_err() {
-                self.committer.spare = Spare::Failed;
+        if commit.resolves_doubt
+            && let Some(doubt) = self.committer.doubt.take()
+        {
+            let fresh = commit.written.iter().map(|written| &written.part);
+            for part in fresh.filter(|part| part.position.offset == 0) {
+                let segments = doubt.segments.iter().copied();
+                self.catalog.segments.hide_void(part.segment(), segments);
             }
         }
+        for effect in commit.effects.drain(..) {
+            settle_pending(&mut self.committer, &effect, commit.number);
+            self.catalog.apply(effect);
+        }
+        self.counts.commit_count += u64::from(!commit.written.is_empty());
+        self.counts.record_bytes += commit.record_bytes;
+        self.counts.copied_bytes += commit.copied_bytes;
+        for Written { part, data } in commit.written {
+            self.counts.committed_bytes += data.len() as u64;
+            self.catalog.segments.add_index(part.segment(), &part.index);
+            self.catalog.segments.unpin(part.segment());
+            self.tail_cache.push(part.position, data);
+        }
+        self.handle_copied(commit.copy_count);
+        for (ticket, outcome) in commit.answers {
+            self.answer(ticket, outcome);
+        }
+        self.make_spare();
     }
 
-    /// What the disk holds of it is unknown: later commits go to a fresh segment that declares it
-    /// void.
-    fn fail_commit(&mut self, fault: StoreFault) {
-        let Some(commit) = self.committer.in_flight.take() else {
-            return;
-        };
-        self.catalog.segments.rotate(None);
-        self.committer.void_from.get_or_insert(commit.position);
-        for (ticket, _) in commit.answers {
-            self.answer(ticket, Outcome::Failed(fault));
+    /// What the disk holds of the commits under way is unknown: later ones go to fresh segments
+    /// that declare them void.
+    fn fail_commits(&mut self, fault: StoreFault) {
+        let commits = core::mem::take(&mut self.committer.in_flight);
+        let mut doubt = self.committer.doubt.take().unwrap_or_else(|| Doubt {
+            from: u64::MAX,
+            segments: BTreeSet::new(),
+        });
+        for commit in commits {
+            doubt.from = doubt.from.min(commit.first_sequence);
+            for Written { part, .. } in commit.written {
+                doubt.segments.insert(part.segment());
+                self.catalog.segments.unpin(part.segment());
+            }
+            for (ticket, _) in commit.answers {
+                self.answer(ticket, Outcome::Failed(fault));
+            }
         }
-        // A Delete that is partly in it can only be the first that waits.
-        if let Some((_, Change::Delete(delete))) = self.committer.waiting.front()
-            && delete.done_count > 0
+        self.committer.pendings.clear();
+        self.committer.pending_states.clear();
+        for class in Class::ALL {
+            let open = self.catalog.segments.open(class);
+            let is_sound = open.is_some_and(|open| !doubt.segments.contains(&open.id()));
+            self.catalog.segments.rotate(class, None, is_sound);
+        }
+        self.committer.doubt = Some(doubt);
+        self.abort_compaction();
+        // One that is partly in them can only be the first that waits.
+        let mut waiting = self.committer.waiting.iter();
+        if waiting.next().is_some_and(|(_, change)| change.is_begun())
             && let Some((ticket, _)) = self.committer.waiting.pop_front()
         {
             self.answer(ticket, Outcome::Failed(fault));
         }
     }
 
+    /// There is no segment for the first that waits.
+    fn refuse_first(&mut self, is_store: bool, fault: StoreFault) {
+        if fault != StoreFault::StoreFull {
+            self.fail_waiting(fault);
+        } else if let Some((ticket, _)) = self.committer.waiting.pop_front() {
+            self.answer(ticket, Outcome::Failed(fault));
+        } else if !is_store {
+            self.abort_compaction();
+        }
+    }
+
     /// Every command that waits to change something fails.
     pub(super) fn fail_waiting(&mut self, fault: StoreFault) {
+        self.last_fault = Some(fault);
         for (ticket, _) in core::mem::take(&mut self.committer.waiting) {
             self.answer(ticket, Outcome::Failed(fault));
         }
+        self.abort_compaction();
     }
 
-    fn answer_all(&mut self, answers: &mut Vec<(Ticket, Outcome)>) {
-        for (ticket, outcome) in answers.drain(..) {
-            self.answer(ticket, outcome);
-        }
+    /// Whether a commit under way changes this message.
+    pub(super) fn is_pending(
+        &self,
+        mailbox: cepa_wire::Mailbox,
+        hash: cepa_wire::MessageHash,
+    ) -> bool {
+        self.committer.pendings.contains(mailbox, hash)
     }
 }
 
-// The header block of a fresh segment and the largest record fit into one commit.
-const _: () = assert!(
-    (record::SEGMENT_HEADER_SIZE + footprint(record::RECORD_SIZE_MAX)) as u64 <= COMMIT_SIZE_MAX
-);
+/// Takes copies into the commit; gives the class that has no room for the next.
+fn fill_copies(former: &mut Former<'_>, copies: &mut VecDeque<Copy>) -> Option<Class> {
+    let begin = former.commit.size();
+    while former.commit.size() < begin + COPY_SIZE_MAX {
+        let copy = copies.pop_front()?;
+        if let Err(NoRoom(class)) = former.copy(&copy) {
+            copies.push_front(copy);
+            return Some(class);
+        }
+        former.commit.copy_count += 1;
+    }
+    None
+}
+
+fn settle_pending(committer: &mut Committer, effect: &Effect, number: u64) {
+    match effect {
+        Effect::Insert(entry) => {
+            committer.pendings.settle(entry.mailbox, entry.hash, number);
+        }
+        Effect::SetExpiry(mailbox, hash, ..)
+        | Effect::Remove(mailbox, hash, _)
+        | Effect::Move { mailbox, hash, .. }
+        | Effect::MoveExpiry { mailbox, hash, .. } => {
+            committer.pendings.settle(*mailbox, *hash, number);
+        }
+        Effect::State(key, _) | Effect::MoveState { key, .. } => {
+            committer.pending_states.remove(key);
+        }
+        Effect::Hide(..) => {}
+    }
+}

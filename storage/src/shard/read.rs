@@ -8,8 +8,8 @@ use cepa_wire::record::{self, Position, Record, STORE_OVERHEAD};
 use cepa_wire::{Mailbox, MessageHash, Namespace};
 
 use super::{Purpose, Shard};
-use crate::disk::{DiskError, Operation, SegmentId};
-use crate::index::{Entry, Place};
+use crate::disk::{Access, DiskError, Operation, SegmentId};
+use crate::index::Entry;
 use crate::{Disk, Outcome, StoreFault, StoredMessage, Ticket};
 
 /// Records that are no farther apart are read together: reading over such a gap costs less than a
@@ -26,7 +26,7 @@ const READ_SIZE_MAX: u64 = 32 << 20;
 /// What a message counts beside its payload (`../shared/protocol/session-node.md`, 5.6).
 const MESSAGE_OVERHEAD: usize = 100;
 
-/// The commands that read.
+/// The commands that read messages.
 #[derive(Default)]
 pub(super) struct Reader {
     waiting: VecDeque<Retrieve>,
@@ -41,18 +41,9 @@ pub(super) struct Retrieve {
     pub(super) ticket: Ticket,
     pub(super) mailbox: Mailbox,
     pub(super) namespace: Namespace,
-    pub(super) after: Option<Cursor>,
+    pub(super) after: Option<MessageHash>,
     pub(super) count_max: usize,
     pub(super) size_max: usize,
-}
-
-/// From where a retrieve goes on.
-#[derive(Clone, Copy)]
-pub(super) enum Cursor {
-    /// As it was asked.
-    Hash(MessageHash),
-    /// Behind messages that turned out to be damaged.
-    Sequence(u64),
 }
 
 /// A retrieve whose records are being read.
@@ -68,7 +59,6 @@ struct Retrieval {
 
 /// A message that was chosen, and what was read of it.
 struct Chosen {
-    place: Place,
     entry: Entry,
     message: Option<StoredMessage>,
 }
@@ -79,13 +69,36 @@ pub(super) struct Run {
     position: Position,
     size: u64,
     /// Which of the chosen.
-    first: usize,
-    count: usize,
+    chosen: Vec<usize>,
 }
 
 impl Run {
+    fn of_one(retrieval: u64, index: usize, entry: &Entry) -> Self {
+        Self {
+            retrieval,
+            position: entry.position,
+            size: u64::from(entry.record_size),
+            chosen: vec![index],
+        }
+    }
+
     const fn end(&self) -> u64 {
         self.position.offset + self.size
+    }
+
+    /// Takes a record too, if it stands right behind. Records come in the order of their places.
+    fn join(&mut self, index: usize, entry: &Entry) -> bool {
+        let Position { segment, offset } = entry.position;
+        let end = offset + u64::from(entry.record_size);
+        let joins = segment == self.position.segment
+            && offset >= self.end()
+            && offset - self.end() <= GAP_SIZE_MAX
+            && end - self.position.offset <= RUN_SIZE_MAX;
+        if joins {
+            self.size = end - self.position.offset;
+            self.chosen.push(index);
+        }
+        joins
     }
 }
 
@@ -119,41 +132,29 @@ impl<D: Disk> Shard<D> {
     }
 
     fn begin_retrieval(&mut self, retrieve: Retrieve) {
-        let (chosen, more) = self.choose(&retrieve);
-        let mut retrieval = Retrieval {
+        let (mut chosen, more) = self.choose(&retrieve);
+        let mut to_read = Vec::new();
+        for (index, one) in chosen.iter_mut().enumerate() {
+            let size = one.entry.record_size as usize;
+            if let Some(bytes) = self.tail_cache.read(one.entry.position, size) {
+                one.message = check(&bytes, &one.entry);
+            }
+            if one.message.is_some() {
+                self.counts.tail_read_count += 1;
+            } else {
+                to_read.push((index, one.entry));
+            }
+        }
+        let id = self.reader.next_retrieval;
+        self.reader.next_retrieval += 1;
+        let runs = plan_runs(id, to_read);
+        let retrieval = Retrieval {
             retrieve,
             chosen,
             more,
-            run_count: 0,
+            run_count: runs.len(),
             is_disk_failed: false,
         };
-        let id = self.reader.next_retrieval;
-        self.reader.next_retrieval += 1;
-
-        let mut runs: Vec<Run> = Vec::new();
-        for index in 0..retrieval.chosen.len() {
-            let Some(chosen) = retrieval.chosen.get_mut(index) else {
-                continue;
-            };
-            let entry = chosen.entry;
-            let size = entry.record_size as usize;
-            if let Some(bytes) = self.tail_cache.read(entry.position, size) {
-                chosen.message = check(&bytes, chosen);
-            }
-            if chosen.message.is_some() {
-                self.counts.tail_read_count += 1;
-                continue;
-            }
-            match runs.last_mut() {
-                Some(run) if joins(run, index, &entry) => {
-                    run.size =
-                        entry.position.offset + u64::from(entry.record_size) - run.position.offset;
-                    run.count += 1;
-                }
-                _ => runs.push(run_of_one(id, index, &entry)),
-            }
-        }
-        retrieval.run_count = runs.len();
         if runs.is_empty() {
             self.finish_retrieval(retrieval);
             return;
@@ -169,29 +170,26 @@ impl<D: Disk> Shard<D> {
         let Retrieve {
             mailbox, namespace, ..
         } = *retrieve;
-        let after = match retrieve.after {
-            Some(Cursor::Sequence(sequence)) => Some(sequence),
-            Some(Cursor::Hash(hash)) => self
-                .catalog
-                .find_live(mailbox, hash, self.clock)
-                .filter(|(place, _)| place.namespace == namespace)
-                .map(|(place, _)| place.sequence),
-            None => None,
-        };
+        let index = &self.catalog.index;
+        let after = retrieve
+            .after
+            .and_then(|hash| self.catalog.find_live(mailbox, hash, self.clock))
+            .filter(|(_, entry)| entry.namespace == namespace)
+            .map(|(id, _)| id);
         let mut chosen: Vec<Chosen> = Vec::new();
         let mut size = 0_usize;
-        for (place, entry) in self.catalog.index.after(mailbox, namespace, after) {
-            if entry.expiry <= self.clock {
-                continue;
-            }
+        let entries = index
+            .in_box(mailbox, namespace, after)
+            .filter_map(|id| index.get(id))
+            .filter(|entry| entry.expiry > self.clock);
+        for entry in entries {
             size = size.saturating_add(counted_size(entry.record_size));
             let is_too_large = size > retrieve.size_max && !chosen.is_empty();
             if chosen.len() >= retrieve.count_max || is_too_large {
                 return (chosen, true);
             }
             chosen.push(Chosen {
-                place: *place,
-                entry: *entry,
+                entry,
                 message: None,
             });
         }
@@ -199,23 +197,22 @@ impl<D: Disk> Shard<D> {
     }
 
     fn submit_read(&mut self, run: Run) {
+        let segment = SegmentId(run.position.segment);
         let operation = Operation::Read {
-            segment: SegmentId(run.position.segment),
+            segment,
             offset: run.position.offset,
             size: usize::try_from(run.size).unwrap_or(usize::MAX),
+            access: Access::Random,
         };
         self.reader.read_size += run.size;
-        self.catalog
-            .segments
-            .begin_read(SegmentId(run.position.segment));
+        self.counts.read_count += 1;
+        self.catalog.segments.pin(segment);
         self.io.submit(Purpose::Read(run), operation);
     }
 
     pub(super) fn handle_read(&mut self, run: &Run, result: Result<Bytes, DiskError>) {
         self.reader.read_size -= run.size;
-        self.catalog
-            .segments
-            .end_read(SegmentId(run.position.segment));
+        self.catalog.segments.unpin(SegmentId(run.position.segment));
         let Some(mut retrieval) = self.reader.retrievals.remove(&run.retrieval) else {
             return;
         };
@@ -223,16 +220,12 @@ impl<D: Disk> Shard<D> {
         match result {
             Ok(bytes) => self.check_run(&mut retrieval, run, &bytes),
             // One block that can't be read must not hide its neighbours: each by itself.
-            Err(_) if run.count > 1 => {
-                retrieval.run_count += run.count;
-                let chosen = retrieval.chosen.iter().enumerate();
-                let runs: Vec<_> = chosen
-                    .skip(run.first)
-                    .take(run.count)
-                    .map(|(index, chosen)| run_of_one(run.retrieval, index, &chosen.entry))
-                    .collect();
-                for run in runs {
-                    self.submit_read(run);
+            Err(_) if run.chosen.len() > 1 => {
+                for index in &run.chosen {
+                    if let Some(one) = retrieval.chosen.get(*index) {
+                        retrieval.run_count += 1;
+                        self.submit_read(Run::of_one(run.retrieval, *index, &one.entry));
+                    }
                 }
             }
             Err(_) => {
@@ -250,89 +243,94 @@ impl<D: Disk> Shard<D> {
     /// Takes the records of a run that are whole. A message whose record is damaged is forgotten: a
     /// later store of it must write it again.
     fn check_run(&mut self, retrieval: &mut Retrieval, run: &Run, bytes: &Bytes) {
-        let chosen = retrieval.chosen.iter_mut();
-        for chosen in chosen.skip(run.first).take(run.count) {
-            let begin = chosen.entry.position.offset - run.position.offset;
-            let begin = usize::try_from(begin).unwrap_or(usize::MAX);
-            let end = begin.saturating_add(chosen.entry.record_size as usize);
-            if end <= bytes.len() {
-                chosen.message = check(&bytes.slice(begin..end), chosen);
-            }
-            if chosen.message.is_some() {
+        for index in &run.chosen {
+            let Some(one) = retrieval.chosen.get_mut(*index) else {
                 continue;
+            };
+            let begin = one.entry.position.offset - run.position.offset;
+            let begin = usize::try_from(begin).unwrap_or(usize::MAX);
+            let end = begin.saturating_add(one.entry.record_size as usize);
+            if end <= bytes.len() {
+                one.message = check(&bytes.slice(begin..end), &one.entry);
             }
-            self.counts.failed_read_count += 1;
-            let Place { mailbox, .. } = chosen.place;
-            if !self.committer.is_pending(mailbox, chosen.entry.hash) {
-                self.catalog.remove(&chosen.place);
+            if one.message.is_none() {
+                self.counts.failed_read_count += 1;
+                let entry = one.entry;
+                self.forget(&entry);
             }
+        }
+    }
+
+    /// Takes a damaged message out of the index, if it still stands where it was read.
+    fn forget(&mut self, entry: &Entry) {
+        let Entry { mailbox, hash, .. } = *entry;
+        if let Some((id, now)) = self.catalog.index.find_entry(mailbox, hash)
+            && now.position == entry.position
+            && !self.is_pending(mailbox, hash)
+        {
+            self.catalog.remove(id);
         }
     }
 
     fn finish_retrieval(&mut self, retrieval: Retrieval) {
         let Retrieval {
-            mut retrieve,
+            retrieve,
             chosen,
             more,
             is_disk_failed,
             ..
         } = retrieval;
-        let last = chosen.last().map(|chosen| chosen.place.sequence);
         let messages: Vec<_> = chosen
-            .into_iter()
-            .filter(|chosen| chosen.entry.expiry > self.clock)
-            .filter_map(|chosen| chosen.message)
+            .iter()
+            .filter(|one| one.entry.expiry > self.clock)
+            .filter_map(|one| one.message.clone())
             .collect();
-        if messages.is_empty() && is_disk_failed {
-            let outcome = Outcome::Failed(StoreFault::DiskFailed);
-            self.answer(retrieve.ticket, outcome);
-        } else if messages.is_empty()
-            && more
-            && let Some(last) = last
-        {
-            // All that was chosen is gone. An empty answer with more behind it would have the
-            // client ask the same again for ever.
-            retrieve.after = Some(Cursor::Sequence(last));
+        let is_gone = |one: &Chosen| {
+            let found = self
+                .catalog
+                .find_live(one.entry.mailbox, one.entry.hash, self.clock);
+            found.is_none()
+        };
+        if !messages.is_empty() || !more {
+            if messages.is_empty() && is_disk_failed {
+                self.answer(retrieve.ticket, Outcome::Failed(StoreFault::DiskFailed));
+            } else {
+                let outcome = Outcome::Retrieved { messages, more };
+                self.answer(retrieve.ticket, outcome);
+            }
+        } else if chosen.iter().all(is_gone) {
+            // An empty answer with more behind it would have the client ask the same again for
+            // ever. What was chosen is gone from the index, so the next choice goes on behind it.
             self.reader.waiting.push_front(retrieve);
         } else {
-            let outcome = Outcome::Retrieved { messages, more };
-            self.answer(retrieve.ticket, outcome);
+            self.answer(retrieve.ticket, Outcome::Failed(StoreFault::DiskFailed));
         }
     }
 }
 
-const fn run_of_one(retrieval: u64, index: usize, entry: &Entry) -> Run {
-    Run {
-        retrieval,
-        position: entry.position,
-        size: entry.record_size as u64,
-        first: index,
-        count: 1,
+/// Reads for these of the chosen, neighbours together.
+fn plan_runs(retrieval: u64, mut to_read: Vec<(usize, Entry)>) -> Vec<Run> {
+    to_read.sort_unstable_by_key(|(_, entry)| entry.position);
+    let mut runs: Vec<Run> = Vec::new();
+    for (index, entry) in to_read {
+        let joined = runs.last_mut().is_some_and(|run| run.join(index, &entry));
+        if !joined {
+            runs.push(Run::of_one(retrieval, index, &entry));
+        }
     }
-}
-
-/// Whether the run may take the record too.
-const fn joins(run: &Run, index: usize, entry: &Entry) -> bool {
-    let position = entry.position;
-    position.segment == run.position.segment
-        && index == run.first + run.count
-        && position.offset >= run.end()
-        && position.offset - run.end() <= GAP_SIZE_MAX
-        && position.offset + entry.record_size as u64 - run.position.offset <= RUN_SIZE_MAX
+    runs
 }
 
 /// The message, if these bytes are its record.
-fn check(bytes: &Bytes, chosen: &Chosen) -> Option<StoredMessage> {
-    let Ok((Record::Store(store), _)) = record::parse(bytes, chosen.entry.position) else {
+fn check(bytes: &Bytes, entry: &Entry) -> Option<StoredMessage> {
+    let Ok((Record::Store(store), _)) = record::parse(bytes, entry.position) else {
         return None;
     };
-    let is_same = store.mailbox == chosen.place.mailbox
-        && store.hash == chosen.entry.hash
-        && store.sequence == chosen.place.sequence;
+    let is_same = store.mailbox == entry.mailbox && store.hash == entry.hash;
     is_same.then(|| StoredMessage {
         hash: store.hash,
         timestamp: store.timestamp,
-        expiry: chosen.entry.expiry,
+        expiry: entry.expiry,
         data: bytes.slice_ref(store.data),
     })
 }

@@ -1,25 +1,32 @@
 //! Recovery: what stands in the segments becomes the index again.
 //!
-//! First the header of every segment is read, because a later header may declare the end of an
-//! earlier segment void; then every segment, in order, by a [`Scan`]. Damage that nothing whole
-//! follows is a torn tail: a commit that was never acknowledged. It is cut, which means that the
-//! next segment's header declares it void; damage that something whole follows is counted as
-//! corruption. Last, the segment that was written last is synced, so that what was found is durable
-//! before it is shown, and appended to if it was left clean.
+//! First the header and the trailer of every segment are read: headers may declare sequence numbers
+//! void, and a trailer says where the segment's index stands. Then of a segment with a trailer its
+//! index is read, and of any other everything, several segments at a time. Records count by their
+//! sequence numbers, so the order does not matter ([`Replay`]). Last, segments that were not sealed
+//! are synced, so that what was found is durable before it is shown, and those that are whole are
+//! appended to, or get their index.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use cepa_wire::record::{Position, Record, SegmentHeader, SegmentHeaderError, Target};
+use cepa_wire::record::{IndexEncoder, Record, SegmentError, SegmentHeader, SegmentTrailer};
 
+use super::replay::Replay;
 use super::{Purpose, Shard, fault, read_bytes};
-use crate::catalog::{Catalog, Effect};
-use crate::disk::{BLOCK_SIZE, DiskError, Done, Operation, SegmentId};
-use crate::index::{Entry, Place};
-use crate::scan::{Damage, Scan};
+use crate::class::Class;
+use crate::disk::{Access, BLOCK_SIZE, DiskError, Done, Operation, SegmentId};
+use crate::scan::Scan;
+use crate::segment::{Ending, INDEX_SLICE_SIZE, Segment};
 use crate::{Disk, StoreFault};
 
 const BLOCK: u64 = BLOCK_SIZE as u64;
+
+/// Segments that are read at a time: memory for it is so many chunks.
+const READ_COUNT_MAX: usize = 8;
+
+/// Bytes of one read.
+const CHUNK_SIZE: usize = 1 << 20;
 
 /// How far recovery is.
 #[derive(Default)]
@@ -27,169 +34,150 @@ pub(super) struct Recovery {
     phase: Phase,
     /// Ascending.
     found: Vec<Found>,
-    /// From where, and before which segment, the log is void.
-    voids: Vec<(Position, SegmentId)>,
-    /// Segments of which something could not be read or was damaged.
-    damaged: BTreeSet<SegmentId>,
-    /// Damage that nothing whole follows so far.
-    torn: Option<Torn>,
-    /// The segment that was written last.
-    last: Option<Last>,
+    /// The next of them to begin with.
+    next: usize,
+    /// Operations that have not completed.
+    outstanding: usize,
+    scans: BTreeMap<SegmentId, Reading>,
+    replay: Replay,
 }
 
-#[derive(Default)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Phase {
     #[default]
     Listing,
     /// Nothing can be said of the log. The next command tries again.
     ListFailed,
-    /// Of which of the found.
-    Header(usize),
-    /// Which of the found.
-    Records(usize, Scan),
+    Ends,
+    Records,
     Sync,
 }
 
+/// What a recovery's operation is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    List,
+    Header(SegmentId),
+    Trailer(SegmentId),
+    Records(SegmentId),
+    Sync(SegmentId),
+}
+
 /// A segment that the disk listed.
-#[derive(Clone, Copy)]
 struct Found {
     id: SegmentId,
     size: u64,
     header: Header,
+    trailer: Option<SegmentTrailer>,
+    /// What reading it gave, if it has no trailer.
+    whole: Option<Whole>,
 }
 
-#[derive(Clone, Copy)]
+/// A segment without a trailer that was read.
+struct Whole {
+    data_end: u64,
+    /// The file ends where it should.
+    is_complete: bool,
+    /// Nothing of it is damaged, torn or void.
+    may_append: bool,
+    /// All that can be found in it was found.
+    may_index: bool,
+    index: IndexEncoder,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Header {
-    Whole,
+    Whole(Class),
     /// Zeros: nothing was ever committed here.
     Blank,
     Damaged,
     /// The disk failed to read it.
     Unread,
-    /// Of a later version.
+    /// Of another version.
     Foreign,
 }
 
-/// Damage that nothing whole follows.
-struct Torn {
-    from: Position,
-    count: u64,
-    size: u64,
-}
-
-/// What is known of the segment that was written last.
-struct Last {
-    id: SegmentId,
-    size: u64,
-    whole_end: u64,
-    /// Whole up to its end, so that it may be appended to.
-    is_clean: bool,
+/// A segment that is being read.
+struct Reading {
+    scan: Scan,
+    is_index: bool,
+    index: IndexEncoder,
+    /// It holds records of failed commits.
+    has_void: bool,
 }
 
 impl Recovery {
-    /// Where the records of a segment end: at its size, or where a later header says.
-    fn end_of(&self, found: Found) -> u64 {
-        let mut end = found.size;
-        for (from, by) in &self.voids {
-            if found.id < *by && from.segment <= found.id.0 {
-                let is_first = from.segment == found.id.0;
-                end = end.min(if is_first { from.offset } else { 0 });
-            }
-        }
-        end
+    fn find(&mut self, id: SegmentId) -> Option<&mut Found> {
+        let at = self.found.binary_search_by_key(&id, |found| found.id);
+        self.found.get_mut(at.ok()?)
     }
-
-    /// Something whole was found behind it, so it is no torn tail.
-    fn settle_torn(&mut self) -> u64 {
-        self.torn.take().map_or(0, |torn| torn.count)
-    }
-
-    fn handle_record(
-        &mut self,
-        catalog: &mut Catalog,
-        record: Record<'_>,
-        position: Position,
-        size: usize,
-    ) {
-        let by = SegmentId(position.segment);
-        match record {
-            Record::Store(store) => {
-                let place = Place {
-                    mailbox: store.mailbox,
-                    namespace: store.namespace,
-                    sequence: store.sequence,
-                };
-                let entry = Entry {
-                    hash: store.hash,
-                    expiry: store.expiry,
-                    position,
-                    record_size: u32::try_from(size).unwrap_or(u32::MAX),
-                    expiry_segment: None,
-                };
-                catalog.apply(Effect::Insert(place, entry));
-            }
-            Record::Expire(expire) => {
-                let place = find(catalog, expire.mailbox, expire.target);
-                if let Some(place) = place {
-                    catalog.apply(Effect::Raise(place, expire.expiry, by));
-                }
-            }
-            Record::Delete(delete) => {
-                for target in delete.targets() {
-                    match find(catalog, delete.mailbox(), target) {
-                        Some(place) => catalog.apply(Effect::Remove(place, by)),
-                        None => catalog.hide_all(by, &self.damaged),
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn find(catalog: &Catalog, mailbox: cepa_wire::Mailbox, target: Target) -> Option<Place> {
-    let (place, _) = catalog.index.find(mailbox, target.hash)?;
-    (place.sequence == target.sequence).then_some(place)
 }
 
 impl<D: Disk> Shard<D> {
     pub(super) fn begin_recovery(&mut self) {
-        self.io.submit(Purpose::Recovery, Operation::List);
+        self.io
+            .submit(Purpose::Recovery(Step::List), Operation::List);
     }
 
     /// Tries again if the segments could not even be listed.
     pub(super) fn retry_recovery(&mut self) {
         if let Some(recovery) = &mut self.recovery
-            && matches!(recovery.phase, Phase::ListFailed)
+            && recovery.phase == Phase::ListFailed
         {
             recovery.phase = Phase::Listing;
             self.begin_recovery();
         }
     }
 
-    pub(super) fn handle_recovery(&mut self, result: Result<Done, DiskError>) {
+    pub(super) fn handle_recovery(&mut self, step: Step, result: Result<Done, DiskError>) {
         let Some(mut recovery) = self.recovery.take() else {
             return;
         };
-        match core::mem::take(&mut recovery.phase) {
-            Phase::Listing | Phase::ListFailed => self.handle_list(recovery, result),
-            Phase::Header(index) => {
-                self.handle_header(&mut recovery, index, read_bytes(result));
-                self.read_header(recovery, index + 1);
-            }
-            Phase::Records(index, mut scan) => {
-                match read_bytes(result) {
-                    Ok(bytes) => scan.handle_bytes(&bytes, |record, position, size| {
-                        recovery.handle_record(&mut self.catalog, record, position, size);
-                    }),
-                    Err(_) => scan.handle_failure(),
+        match step {
+            Step::List => self.handle_list(&mut recovery, result),
+            Step::Header(id) => self.handle_header(&mut recovery, id, read_bytes(result)),
+            Step::Trailer(id) => self.handle_trailer(&mut recovery, id, read_bytes(result)),
+            Step::Records(id) => self.handle_records(&mut recovery, id, read_bytes(result)),
+            Step::Sync(id) => {
+                recovery.outstanding -= 1;
+                if result.is_err()
+                    && let Some(found) = recovery.find(id)
+                    && let Some(whole) = &mut found.whole
+                {
+                    whole.may_append = false;
                 }
-                self.read_records(recovery, index, scan);
             }
-            Phase::Sync => self.finish_recovery(recovery, result.is_ok()),
         }
+        self.recover_on(recovery);
     }
 
-    fn handle_list(&mut self, mut recovery: Recovery, result: Result<Done, DiskError>) {
+    /// Begins what can begin in this phase, and the next phase when nothing is left.
+    fn recover_on(&mut self, mut recovery: Recovery) {
+        loop {
+            match recovery.phase {
+                Phase::Listing | Phase::ListFailed => break,
+                Phase::Ends => self.read_ends(&mut recovery),
+                Phase::Records => self.read_segments(&mut recovery),
+                Phase::Sync => {}
+            }
+            if recovery.outstanding > 0 {
+                break;
+            }
+            match recovery.phase {
+                Phase::Ends => self.begin_records(&mut recovery),
+                Phase::Records => self.begin_syncs(&mut recovery),
+                _ => return self.finish_recovery(recovery),
+            }
+        }
+        self.recovery = Some(recovery);
+    }
+
+    fn submit_step(&mut self, recovery: &mut Recovery, step: Step, operation: Operation) {
+        recovery.outstanding += 1;
+        self.io.submit(Purpose::Recovery(step), operation);
+    }
+
+    fn handle_list(&mut self, recovery: &mut Recovery, result: Result<Done, DiskError>) {
         let result = match result {
             Ok(Done::Listed(found)) => Ok(found),
             Ok(_) => Err(DiskError::Failed),
@@ -205,197 +193,349 @@ impl<D: Disk> Shard<D> {
                         id,
                         size,
                         header: Header::Unread,
+                        trailer: None,
+                        whole: None,
                     })
                     .collect();
-                self.read_header(recovery, 0);
+                recovery.phase = Phase::Ends;
             }
             Err(error) => {
                 recovery.phase = Phase::ListFailed;
-                self.recovery = Some(recovery);
                 self.fail_waiting(fault(error));
                 self.fail_retrieves(StoreFault::DiskFailed);
+                self.fail_dumps(StoreFault::DiskFailed);
             }
         }
     }
 
-    /// Reads the next header, or goes on to the records when all are read.
-    fn read_header(&mut self, mut recovery: Recovery, index: usize) {
-        if let Some(found) = recovery.found.get(index) {
-            let operation = Operation::Read {
-                segment: found.id,
-                offset: 0,
+    /// Reads headers and trailers on.
+    fn read_ends(&mut self, recovery: &mut Recovery) {
+        while recovery.outstanding < 2 * READ_COUNT_MAX
+            && let Some(found) = recovery.found.get(recovery.next)
+        {
+            let (segment, size) = (found.id, found.size);
+            recovery.next += 1;
+            let read = |offset| Operation::Read {
+                segment,
+                offset,
                 size: BLOCK_SIZE,
+                access: Access::Sequential,
             };
-            recovery.phase = Phase::Header(index);
-            self.recovery = Some(recovery);
-            self.io.submit(Purpose::Recovery, operation);
-            return;
-        }
-        for found in &recovery.found {
-            self.insert_found(*found);
-        }
-        for (from, by) in &recovery.voids {
-            let from = SegmentId(from.segment.min(by.0));
-            self.catalog.segments.hide_range(*by, from);
-        }
-        match self.begin_scan(&mut recovery, 0) {
-            Some((index, scan)) => self.read_records(recovery, index, scan),
-            None => self.sync_last(recovery),
-        }
-    }
-
-    fn insert_found(&mut self, found: Found) {
-        match found.header {
-            Header::Foreign => self.counts.foreign_segment_count += 1,
-            _ => self.catalog.segments.insert_sealed(found.id),
+            self.submit_step(recovery, Step::Header(segment), read(0));
+            if let Some(offset) = size.checked_sub(BLOCK).filter(|at| *at >= BLOCK) {
+                self.submit_step(recovery, Step::Trailer(segment), read(offset));
+            }
         }
     }
 
     fn handle_header(
         &mut self,
         recovery: &mut Recovery,
-        index: usize,
+        id: SegmentId,
         result: Result<Bytes, DiskError>,
     ) {
-        let Some(found) = recovery.found.get_mut(index) else {
-            return;
-        };
+        recovery.outstanding -= 1;
         let Ok(bytes) = result else {
             self.counts.unread_block_count += 1;
             return;
         };
         let block = bytes.get(..BLOCK_SIZE).unwrap_or(&bytes);
-        found.header = match SegmentHeader::parse(block, found.id.0) {
+        let header = match SegmentHeader::parse(block, id.0) {
             Ok(header) => {
-                let void = header.void_from.map(|from| (from, found.id));
-                recovery.voids.extend(void);
-                Header::Whole
-            }
-            Err(SegmentHeaderError::Version(_)) => Header::Foreign,
-            Err(SegmentHeaderError::Absent) if block.iter().all(|byte| *byte == 0) => Header::Blank,
-            Err(SegmentHeaderError::Absent) => Header::Damaged,
-        };
-    }
-
-    /// The scan of the next segment from `index` on whose format we know.
-    fn begin_scan(&mut self, recovery: &mut Recovery, index: usize) -> Option<(usize, Scan)> {
-        for index in index..recovery.found.len() {
-            let found = *recovery.found.get(index)?;
-            let header_damage = match found.header {
-                Header::Foreign => {
-                    // Neither void nor behind what we append: its order is not ours to break.
-                    self.counts.corrupt_record_count += recovery.settle_torn();
-                    if let Some(last) = &mut recovery.last {
-                        last.is_clean = false;
-                    }
-                    continue;
+                if !self.settings.has_deliberate_bug {
+                    recovery.replay.add_void(header.void, id);
                 }
-                Header::Whole | Header::Blank => Damage::default(),
-                Header::Damaged | Header::Unread => Damage::new(0, BLOCK),
-            };
-            let scan = Scan::new(found.id, recovery.end_of(found), header_damage);
-            return Some((index, scan));
-        }
-        None
-    }
-
-    /// Reads on, and on to the next segment, as long as there is something to read.
-    fn read_records(&mut self, mut recovery: Recovery, mut index: usize, mut scan: Scan) {
-        loop {
-            if let Some((offset, size)) = scan.next_read() {
-                let operation = Operation::Read {
-                    segment: scan.segment(),
-                    offset,
-                    size,
-                };
-                recovery.phase = Phase::Records(index, scan);
-                self.recovery = Some(recovery);
-                self.io.submit(Purpose::Recovery, operation);
-                return;
+                Header::Whole(Class::from_number(header.class))
             }
-            if let Some(found) = recovery.found.get(index).copied() {
-                self.handle_scanned(&mut recovery, found, &scan);
-            }
-            match self.begin_scan(&mut recovery, index + 1) {
-                Some(next) => (index, scan) = next,
-                None => return self.sync_last(recovery),
-            }
+            Err(SegmentError::Version(_)) => Header::Foreign,
+            Err(SegmentError::Absent) if block.iter().all(|byte| *byte == 0) => Header::Blank,
+            Err(SegmentError::Absent) => Header::Damaged,
+        };
+        if let Some(found) = recovery.find(id) {
+            found.header = header;
         }
     }
 
-    /// Judges what a scan found.
-    fn handle_scanned(&mut self, recovery: &mut Recovery, found: Found, scan: &Scan) {
-        let is_whole = matches!(found.header, Header::Whole);
-        let is_unread = matches!(found.header, Header::Unread) || scan.unread_block_count() > 0;
-        let is_written = is_whole || is_unread || scan.record_count() > 0;
-        let tail = scan.tail();
-        self.counts.unread_block_count += scan.unread_block_count();
-        self.counts.corrupt_record_count += scan.damage_count();
-        if is_unread || scan.damage_count() > 0 || tail.count > 0 {
-            recovery.damaged.insert(found.id);
-        }
-        if is_unread {
-            // It may hold messages: it must not be removed for having none that we know of, nor
-            // what we can't read be declared void.
-            self.catalog.segments.hold(found.id);
-        }
-        if is_written {
-            self.counts.corrupt_record_count += recovery.settle_torn();
-            // A header that is zeros now is no damage to the scan.
-            self.counts.corrupt_record_count += u64::from(matches!(found.header, Header::Blank));
-            let is_clean =
-                is_whole && !recovery.damaged.contains(&found.id) && scan.end() == found.size;
-            recovery.last = Some(Last {
-                id: found.id,
-                size: found.size,
-                whole_end: scan.whole_end(),
-                is_clean,
-            });
-        }
-        if tail.count > 0 && is_unread {
-            self.counts.corrupt_record_count += tail.count;
-        } else if tail.count > 0 {
-            let torn = recovery.torn.get_or_insert_with(|| Torn {
-                from: Position {
-                    segment: found.id.0,
-                    offset: if is_written { scan.whole_end() } else { 0 },
-                },
-                count: 0,
-                size: 0,
-            });
-            torn.count += tail.count;
-            torn.size += tail.size();
-        }
-    }
-
-    /// What was read may still be on its way to the disk: it becomes durable before it is shown.
-    fn sync_last(&mut self, mut recovery: Recovery) {
-        let Some(Last { id, .. }) = recovery.last else {
-            self.finish_recovery(recovery, true);
+    fn handle_trailer(
+        &mut self,
+        recovery: &mut Recovery,
+        id: SegmentId,
+        result: Result<Bytes, DiskError>,
+    ) {
+        recovery.outstanding -= 1;
+        let Some(found) = recovery.find(id) else {
             return;
         };
-        recovery.phase = Phase::Sync;
-        self.recovery = Some(recovery);
-        self.io
-            .submit(Purpose::Recovery, Operation::Sync { segment: id });
+        // One that can't be read costs only time: the segment is read whole.
+        let trailer = result
+            .ok()
+            .and_then(|bytes| SegmentTrailer::parse(&bytes, id.0).ok());
+        found.trailer = trailer.filter(|trailer| {
+            trailer.index_begin >= BLOCK && trailer.index_end <= found.size - BLOCK
+        });
     }
 
-    fn finish_recovery(&mut self, recovery: Recovery, is_synced: bool) {
-        let void_from = recovery.torn.as_ref().map(|torn| torn.from);
-        if let Some(torn) = recovery.torn {
-            self.counts.torn_tail_bytes += torn.size;
-        }
-        if let Some(last) = recovery.last {
-            let tail = last.whole_end.next_multiple_of(BLOCK);
-            let size = last.size - last.size % BLOCK;
-            let is_clean = last.is_clean && is_synced && void_from.is_none();
-            if is_clean && tail < size {
-                self.catalog.segments.reopen(last.id, size, tail);
+    fn begin_records(&mut self, recovery: &mut Recovery) {
+        recovery.phase = Phase::Records;
+        recovery.next = 0;
+        for found in &recovery.found {
+            if found.header == Header::Foreign {
+                self.counts.foreign_segment_count += 1;
+            } else {
+                self.catalog.segments.insert_sealed(found.id, found.size);
+                // Without a trailer it is judged when it has been read.
+                let is_lost = matches!(found.header, Header::Blank | Header::Damaged);
+                self.counts.corrupt_record_count += u64::from(is_lost && found.trailer.is_some());
             }
         }
-        let newest = recovery.found.last().map(|found| found.id.0);
+    }
+
+    /// Begins to read segments, as many as may be read at a time.
+    fn read_segments(&mut self, recovery: &mut Recovery) {
+        while recovery.scans.len() < READ_COUNT_MAX
+            && let Some(found) = recovery.found.get(recovery.next)
+        {
+            recovery.next += 1;
+            if found.header == Header::Foreign {
+                continue;
+            }
+            let id = found.id;
+            let (begin, end) = match found.trailer {
+                Some(trailer) => (trailer.index_begin, trailer.index_end),
+                None => (BLOCK, found.size),
+            };
+            let reading = Reading {
+                scan: Scan::new(id, begin, end, CHUNK_SIZE),
+                is_index: found.trailer.is_some(),
+                index: IndexEncoder::default(),
+                has_void: false,
+            };
+            self.read_on(recovery, reading);
+        }
+    }
+
+    fn read_on(&mut self, recovery: &mut Recovery, reading: Reading) {
+        let segment = reading.scan.segment();
+        if let Some((offset, size)) = reading.scan.next_read() {
+            recovery.scans.insert(segment, reading);
+            let operation = Operation::Read {
+                segment,
+                offset,
+                size,
+                access: Access::Sequential,
+            };
+            self.submit_step(recovery, Step::Records(segment), operation);
+        } else {
+            self.finish_segment(recovery, reading);
+        }
+    }
+
+    fn handle_records(
+        &mut self,
+        recovery: &mut Recovery,
+        id: SegmentId,
+        result: Result<Bytes, DiskError>,
+    ) {
+        recovery.outstanding -= 1;
+        let Some(mut reading) = recovery.scans.remove(&id) else {
+            return;
+        };
+        let Reading {
+            scan,
+            is_index,
+            index,
+            has_void,
+        } = &mut reading;
+        let replay = &mut recovery.replay;
+        let catalog = &mut self.catalog;
+        match result {
+            Ok(bytes) => {
+                let start = scan.next_read().map_or(0, |(offset, _)| offset);
+                scan.handle_bytes(&bytes, |record, position, size| match record {
+                    Record::Index(entries) if *is_index => {
+                        for (record, offset, size) in entries.records() {
+                            replay.handle_record(catalog, id, offset, record, size);
+                        }
+                    }
+                    Record::Index(_) => {}
+                    Record::Commit(commit) => replay.handle_commit(commit),
+                    _ => {
+                        if !replay.handle_record(catalog, id, position.offset, record, size) {
+                            *has_void = true;
+                            return;
+                        }
+                        let begin = usize::try_from(position.offset - start).unwrap_or(usize::MAX);
+                        let end = begin.saturating_add(size);
+                        if let Some(bytes) = bytes.get(begin..end) {
+                            index.push(bytes, position.offset);
+                        }
+                    }
+                });
+            }
+            Err(_) => scan.handle_failure(),
+        }
+        self.read_on(recovery, reading);
+    }
+
+    /// Judges what a segment held.
+    fn finish_segment(&mut self, recovery: &mut Recovery, reading: Reading) {
+        let Reading {
+            scan,
+            is_index,
+            index,
+            has_void,
+        } = reading;
+        let id = scan.segment();
+        if is_index {
+            if scan.is_damaged() {
+                self.reread(recovery, id);
+            }
+            return;
+        }
+        let Some(found) = recovery.find(id) else {
+            return;
+        };
+        let is_unread = found.header == Header::Unread || scan.unread_block_count() > 0;
+        let is_written = scan.record_count() > 0;
+        self.counts.unread_block_count += scan.unread_block_count();
+        let header_is_lost = matches!(found.header, Header::Blank | Header::Damaged);
+        let may_index = !is_unread && !has_void;
+        let is_complete = scan.end() == found.size;
+        let is_clean = !scan.is_damaged() && !scan.has_index() && !header_is_lost;
+        found.whole = Some(Whole {
+            data_end: scan.data_end().next_multiple_of(BLOCK),
+            is_complete,
+            may_append: may_index && is_clean && is_complete,
+            may_index,
+            index,
+        });
+        if header_is_lost && is_written {
+            self.counts.corrupt_record_count += 1;
+        } else if found.header == Header::Damaged {
+            self.counts.torn_tail_bytes += BLOCK;
+        }
+        if is_unread {
+            // It may hold messages: it must not be removed for having none that we know of.
+            self.catalog.segments.pin(id);
+        }
+        recovery.replay.add_damages(scan.into_damages(), is_unread);
+    }
+
+    /// The index of a segment is damaged: all of it is read instead.
+    fn reread(&mut self, recovery: &mut Recovery, id: SegmentId) {
+        let Some(found) = recovery.find(id) else {
+            return;
+        };
+        let end = found
+            .trailer
+            .take()
+            .map_or(found.size, |trailer| trailer.index_begin);
+        self.counts.corrupt_record_count += 1;
+        let reading = Reading {
+            scan: Scan::new(id, BLOCK, end, CHUNK_SIZE),
+            is_index: false,
+            index: IndexEncoder::default(),
+            has_void: false,
+        };
+        self.read_on(recovery, reading);
+    }
+
+    /// What was read of unsealed segments may still be on its way to the disk.
+    fn begin_syncs(&mut self, recovery: &mut Recovery) {
+        recovery.phase = Phase::Sync;
+        let unsealed: Vec<_> = recovery
+            .found
+            .iter()
+            .filter(|found| found.whole.is_some())
+            .map(|found| found.id)
+            .collect();
+        for segment in unsealed {
+            self.submit_step(recovery, Step::Sync(segment), Operation::Sync { segment });
+        }
+    }
+
+    fn finish_recovery(&mut self, recovery: Recovery) {
+        let Recovery {
+            mut replay, found, ..
+        } = recovery;
+        let damage = replay.damage();
+        self.counts.corrupt_record_count += damage.corrupt_count;
+        self.counts.torn_tail_bytes += damage.torn_size;
+        let newest = found.last().map(|found| found.id.0);
         let next_segment = newest.map_or(Some(0), |newest| newest.checked_add(1));
+        let next_sequence = replay.finish(&mut self.catalog);
+        let is_damaged = self.counts.is_damaged();
+        for found in found.into_iter().rev() {
+            self.settle_segment(found, is_damaged);
+        }
+        // Numbers of a part of the log that could not be read are smaller than this.
+        let first_free = next_segment.map_or(u64::MAX >> 1, |next| u64::from(next) << 32);
+        let next_sequence = if is_damaged {
+            next_sequence.max(first_free)
+        } else {
+            next_sequence
+        };
         self.committer
-            .recover(next_segment.map(SegmentId), void_from);
+            .recover(next_segment.map(SegmentId), next_sequence);
+    }
+
+    /// Makes of a segment what it is from now on: open, to be indexed, or sealed.
+    fn settle_segment(&mut self, found: Found, log_is_damaged: bool) {
+        let Found {
+            id,
+            size,
+            header,
+            trailer,
+            whole,
+        } = found;
+        let class = match header {
+            Header::Whole(class) => class,
+            _ => Class::LONGEST,
+        };
+        if let Some(trailer) = trailer {
+            let ending = Ending {
+                class,
+                data_end: trailer.index_begin,
+                size,
+                index: IndexEncoder::default(),
+            };
+            self.catalog.segments.settle_sealed(id, ending, false);
+            return;
+        }
+        let Some(whole) = whole else {
+            return;
+        };
+        let size = size - size % BLOCK;
+        if whole.may_append && !log_is_damaged && self.catalog.segments.open(class).is_none() {
+            let open = Segment::resume(id, class, size, whole.data_end.min(size), whole.index);
+            if open.fits(BLOCK_SIZE, BLOCK_SIZE) {
+                self.catalog.segments.reopen(open);
+                return;
+            }
+            let index = open.into_index();
+            self.settle_whole(id, class, size, Whole { index, ..whole });
+            return;
+        }
+        self.settle_whole(id, class, size, whole);
+    }
+
+    fn settle_whole(&mut self, id: SegmentId, class: Class, size: u64, whole: Whole) {
+        let index_size = IndexEncoder::encoded_size_max(whole.index.size()) as u64;
+        let slices_size = index_size / (INDEX_SLICE_SIZE as u64) * BLOCK;
+        let fits = whole.data_end + index_size + slices_size + 4 * BLOCK <= size;
+        let index = if whole.may_index && whole.is_complete && fits {
+            whole.index
+        } else {
+            IndexEncoder::default()
+        };
+        let ending = Ending {
+            class,
+            data_end: whole.data_end,
+            size,
+            index,
+        };
+        self.catalog
+            .segments
+            .settle_sealed(id, ending, !whole.may_index);
     }
 }

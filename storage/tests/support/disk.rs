@@ -98,6 +98,8 @@ struct Write {
     token: Token,
     offset: usize,
     data: Bytes,
+    /// Durable when it completes.
+    is_durable: bool,
     /// The next sync covers it.
     is_completed: bool,
 }
@@ -123,8 +125,8 @@ pub(crate) struct TestDisk {
     /// The bug that proves the checker: says that it synced, and did not.
     pub(crate) ignores_sync: bool,
     pub(crate) faults: FaultRates,
-    /// So many of the next syncs fail.
-    pub(crate) sync_failure_count: usize,
+    /// So many of the next writes fail.
+    pub(crate) write_failure_count: usize,
     /// Operations that completed well, for tests that count them.
     pub(crate) completed: Vec<Operation>,
 }
@@ -146,7 +148,7 @@ impl TestDisk {
             is_full: false,
             ignores_sync: false,
             faults: FaultRates::NONE,
-            sync_failure_count: 0,
+            write_failure_count: 0,
             completed: Vec::new(),
         }
     }
@@ -262,7 +264,13 @@ impl TestDisk {
             .unwrap_or_else(|| panic!("{segment:?} does not exist"))
     }
 
-    fn begin_write(&mut self, token: Token, segment: SegmentId, offset: u64, data: &Bytes) {
+    fn begin_write(
+        &mut self,
+        token: Token,
+        segment: SegmentId,
+        (offset, data): (u64, &Bytes),
+        is_durable: bool,
+    ) {
         let file = self.file(segment);
         let offset = usize::try_from(offset).expect("an offset that fits into memory");
         assert_eq!(offset % BLOCK_SIZE, 0, "whole blocks");
@@ -274,6 +282,7 @@ impl TestDisk {
             token,
             offset,
             data: data.clone(),
+            is_durable,
             is_completed: false,
         });
     }
@@ -290,8 +299,8 @@ impl TestDisk {
         if self.is_full && matches!(operation, Operation::Create { .. }) {
             return Some(DiskError::Full);
         }
-        if self.sync_failure_count > 0 && matches!(operation, Operation::Sync { .. }) {
-            self.sync_failure_count -= 1;
+        if self.write_failure_count > 0 && matches!(operation, Operation::Write { .. }) {
+            self.write_failure_count -= 1;
             return Some(DiskError::Failed);
         }
         self.rng.permille(permille).then_some(DiskError::Failed)
@@ -330,14 +339,26 @@ impl TestDisk {
             }
             Operation::Create { segment, size } => self.create(*segment, *size),
             Operation::Write { segment, .. } => {
-                let file = self.file(*segment);
-                for write in &mut file.unsynced {
-                    if write.token == pending.token {
-                        write.is_completed = true;
-                        file.current[write.offset..write.offset + write.data.len()]
-                            .copy_from_slice(&write.data);
+                let ignores_sync = self.ignores_sync;
+                let File {
+                    current,
+                    durable,
+                    unsynced,
+                    ..
+                } = self.file(*segment);
+                unsynced.retain_mut(|write| {
+                    if write.token != pending.token {
+                        return true;
                     }
-                }
+                    write.is_completed = true;
+                    let range = write.offset..write.offset + write.data.len();
+                    current[range.clone()].copy_from_slice(&write.data);
+                    let is_durable = write.is_durable && !ignores_sync;
+                    if is_durable {
+                        durable[range].copy_from_slice(&write.data);
+                    }
+                    !is_durable
+                });
             }
             Operation::Sync { segment } if !self.ignores_sync => {
                 let File {
@@ -357,6 +378,7 @@ impl TestDisk {
                 segment,
                 offset,
                 size,
+                ..
             } => {
                 let bytes = &self.file(*segment).current;
                 let begin = usize::try_from(*offset)
@@ -392,7 +414,8 @@ impl Disk for TestDisk {
                 segment,
                 offset,
                 data,
-            } => self.begin_write(token, *segment, *offset, data),
+                is_durable,
+            } => self.begin_write(token, *segment, (*offset, data), *is_durable),
             Operation::Sync { segment } => {
                 let writes = self.file(*segment).unsynced.iter();
                 covered.extend(

@@ -10,8 +10,8 @@
 
 use bytes::Bytes;
 use cepa_storage::disk::{BLOCK_SIZE, Operation, SegmentId};
-use cepa_storage::{Command, Outcome, Settings, Shard, StoredMessage, Ticket};
-use cepa_wire::record::{self, Position};
+use cepa_storage::{Command, Durability, Outcome, Settings, Shard, StoredMessage, Ticket};
+use cepa_wire::record::{self, Position, Record};
 use cepa_wire::{Mailbox, MessageHash, Namespace, Timestamp};
 
 use crate::disk::TestDisk;
@@ -29,7 +29,16 @@ pub(crate) const fn settings() -> Settings {
     Settings {
         segment_size: 256 << 10,
         waiting_count_max: 10_000,
+        commit_count_max: 4,
         tail_cache_size: 0,
+        durability: Durability::Durable,
+        capacity: 64 << 20,
+        mailbox_size_max: 64 << 20,
+        mailbox_message_count_max: 50_000,
+        foreign_grace: core::time::Duration::from_hours(1),
+        dead_percent_max: 50,
+        table_key: [9; 16],
+        has_deliberate_bug: false,
     }
 }
 
@@ -90,6 +99,13 @@ pub(crate) fn retrieve(after: Option<u32>, count_max: usize, size_max: usize) ->
     }
 }
 
+/// Lets half a minute and more pass, in which everything that expired is removed.
+pub(crate) fn sweep(shard: &mut Shard<TestDisk>, now: Timestamp) {
+    for seconds in 0..40 {
+        shard.handle_disk(now.saturating_add(core::time::Duration::from_secs(seconds)));
+    }
+}
+
 /// Runs commands that were submitted together; the outcomes in the order of the commands.
 pub(crate) fn run<const N: usize>(
     shard: &mut Shard<TestDisk>,
@@ -142,7 +158,7 @@ pub(crate) fn check(message: &StoredMessage) -> u32 {
     number
 }
 
-/// Where the records of a segment stand.
+/// Where the records of a segment stand, Commits and Indexes left out.
 pub(crate) fn records(segment: SegmentId, bytes: &[u8]) -> Vec<usize> {
     let mut found = Vec::new();
     let mut offset = BLOCK_SIZE;
@@ -151,8 +167,10 @@ pub(crate) fn records(segment: SegmentId, bytes: &[u8]) -> Vec<usize> {
             segment: segment.0,
             offset: offset as u64,
         };
-        if let Ok((_, size)) = record::parse(&bytes[offset..], position) {
-            found.push(offset);
+        if let Ok((record, size)) = record::parse(&bytes[offset..], position) {
+            if !matches!(record, Record::Commit(_) | Record::Index(_)) {
+                found.push(offset);
+            }
             offset += record::footprint(size);
         } else {
             offset = (offset + 1).next_multiple_of(BLOCK_SIZE);

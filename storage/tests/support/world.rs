@@ -225,6 +225,7 @@ impl World {
                 });
                 versions.extend(quiet.map(|(key, belief)| (*key, belief.version)));
             }
+            _ => {}
         }
         let asked = Asked {
             command: command.clone(),
@@ -402,7 +403,7 @@ impl World {
             Command::Delete { mailbox, hashes } => {
                 hashes.iter().map(|hash| (*mailbox, *hash)).collect()
             }
-            Command::Retrieve { .. } => vec![],
+            _ => vec![],
         };
         for key in keys {
             let change = self.end_change(ticket, key);
@@ -674,5 +675,8 @@ fn settings(rng: &mut Rng) -> Settings {
         segment_size: Settings::SEGMENT_SIZE_MIN + (rng.below(40) as u64) * 4096,
         waiting_count_max: 4 + rng.below(60),
         tail_cache_size: rng.below(200_000),
+        commit_count_max: 1 + rng.below(6),
+        table_key: rng.next().to_le_bytes().repeat(2).try_into().unwrap(),
+        ..Settings::default()
     }
 }

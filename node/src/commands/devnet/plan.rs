@@ -150,6 +150,10 @@ impl PlannedNode {
             shard_cpus: vec![cpu],
             allow_aes_cbc: false,
             segment_size_mib: SEGMENT_SIZE_MIB,
+            store_capacity_mib: 1024,
+            account_size_max_mib: 64,
+            foreign_grace_hours: 24,
+            relaxed_durability_ms: None,
             admin_listen: None,
             seed_listen: None,
         }

@@ -1,0 +1,202 @@
+//! Dumps, for transfers to other nodes: the log is read on from a cursor, segment by segment, and
+//! what is live and in the territory is given out. Writers are not held up: what is moved or comes
+//! meanwhile stands behind, in newer segments, and is met there.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use cepa_wire::record::Record;
+
+use super::{Purpose, Shard};
+use crate::command::{DumpCursor, DumpedMessage};
+use crate::disk::{Access, BLOCK_SIZE, DiskError, Operation, SegmentId};
+use crate::scan::Scan;
+use crate::territory::Territory;
+use crate::{Disk, Outcome, StoreFault, StoredMessage, Ticket};
+
+/// Bytes that are read at a time.
+const CHUNK_SIZE: usize = 256 << 10;
+
+/// A dump is answered when it has read so much, even if it found little: the asker goes on.
+const READ_SIZE_MAX: usize = 8 << 20;
+
+/// A dump that waits.
+pub(super) struct DumpOrder {
+    pub(super) ticket: Ticket,
+    pub(super) from: DumpCursor,
+    pub(super) territory: Territory,
+    pub(super) size_max: usize,
+}
+
+/// Dumps that wait, and the one that is read for: one at a time.
+#[derive(Default)]
+pub(super) struct Dumper {
+    waiting: VecDeque<DumpOrder>,
+    dump: Option<Dump>,
+}
+
+struct Dump {
+    order: DumpOrder,
+    scan: Scan,
+    messages: Vec<DumpedMessage>,
+    size: usize,
+    read_size: usize,
+}
+
+impl Dumper {
+    pub(super) fn enqueue(&mut self, order: DumpOrder) {
+        self.waiting.push_back(order);
+    }
+}
+
+impl<D: Disk> Shard<D> {
+    /// Every dump that waits fails.
+    pub(super) fn fail_dumps(&mut self, fault: StoreFault) {
+        for order in core::mem::take(&mut self.dumper.waiting) {
+            self.answer(order.ticket, Outcome::Failed(fault));
+        }
+    }
+
+    /// Begins the next dump, if none is read for.
+    pub(super) fn begin_dumps(&mut self) {
+        while self.dumper.dump.is_none()
+            && let Some(order) = self.dumper.waiting.pop_front()
+        {
+            let dump = Dump {
+                scan: Scan::new(SegmentId(order.from.segment), 0, 0, CHUNK_SIZE),
+                messages: Vec::new(),
+                size: 0,
+                read_size: 0,
+                order,
+            };
+            match self.scan_from(dump.order.from) {
+                Some(scan) => self.dump_on(Dump { scan, ..dump }),
+                None => self.finish_dump(dump, None),
+            }
+        }
+    }
+
+    /// A scan from the cursor on, of the first segment there with something live.
+    fn scan_from(&self, from: DumpCursor) -> Option<Scan> {
+        let (segment, _) = self.catalog.segments.next_live(SegmentId(from.segment))?;
+        let end = self.settled_end(segment)?;
+        let begin = if segment.0 == from.segment {
+            from.offset.max(BLOCK_SIZE as u64)
+        } else {
+            BLOCK_SIZE as u64
+        };
+        if begin >= end {
+            let next = segment.0.checked_add(1)?;
+            return self.scan_from(DumpCursor {
+                segment: next,
+                offset: 0,
+            });
+        }
+        Some(Scan::new(segment, begin, end, CHUNK_SIZE))
+    }
+
+    /// Where what is durable ends in a segment.
+    fn settled_end(&self, segment: SegmentId) -> Option<u64> {
+        let (id, end) = self.catalog.segments.next_live(segment)?;
+        let in_flight = self.committer.in_flight.iter();
+        let begun = in_flight
+            .filter_map(|commit| commit.begin_in(segment))
+            .min();
+        (id == segment).then(|| begun.map_or(end, |begun| begun.min(end)))
+    }
+
+    fn dump_on(&mut self, mut dump: Dump) {
+        let is_large = dump.read_size >= READ_SIZE_MAX && !dump.messages.is_empty();
+        if is_large || dump.size >= dump.order.size_max {
+            let at = dump.scan.cursor();
+            self.finish_dump(dump, Some(at));
+            return;
+        }
+        let Some((offset, size)) = dump.scan.next_read() else {
+            let next = dump.scan.segment().0.checked_add(1);
+            let next = next.map(|segment| DumpCursor { segment, offset: 0 });
+            match next.and_then(|next| self.scan_from(next)) {
+                Some(scan) => {
+                    dump.scan = scan;
+                    self.dump_on(dump);
+                }
+                None => self.finish_dump(dump, None),
+            }
+            return;
+        };
+        let segment = dump.scan.segment();
+        dump.read_size += size;
+        self.catalog.segments.pin(segment);
+        let operation = Operation::Read {
+            segment,
+            offset,
+            size,
+            access: Access::Sequential,
+        };
+        self.dumper.dump = Some(dump);
+        self.io.submit(Purpose::Dump(segment), operation);
+    }
+
+    pub(super) fn handle_dump_read(
+        &mut self,
+        segment: SegmentId,
+        result: Result<Bytes, DiskError>,
+    ) {
+        self.catalog.segments.unpin(segment);
+        let Some(mut dump) = self.dumper.dump.take() else {
+            return;
+        };
+        let Ok(bytes) = result else {
+            dump.scan.handle_failure();
+            self.counts.failed_read_count += 1;
+            self.dump_on(dump);
+            return;
+        };
+        let Dump {
+            order,
+            scan,
+            messages,
+            size,
+            ..
+        } = &mut dump;
+        let (index, clock) = (&self.catalog.index, self.clock);
+        scan.handle_bytes_while(&bytes, |record, position, _| {
+            let Record::Store(store) = record else {
+                return true;
+            };
+            let found = index
+                .find_entry(store.mailbox, store.hash)
+                .map(|(_, entry)| entry)
+                .filter(|entry| entry.position == position && entry.expiry > clock)
+                .filter(|_| order.territory.contains(&store.mailbox));
+            let Some(entry) = found else {
+                return true;
+            };
+            if !messages.is_empty() && *size + store.data.len() > order.size_max {
+                *size = usize::MAX;
+                return false;
+            }
+            *size += store.data.len();
+            messages.push(DumpedMessage {
+                mailbox: store.mailbox,
+                namespace: store.namespace,
+                message: StoredMessage {
+                    hash: store.hash,
+                    timestamp: store.timestamp,
+                    expiry: entry.expiry,
+                    data: bytes.slice_ref(store.data),
+                },
+            });
+            true
+        });
+        self.dump_on(dump);
+    }
+
+    fn finish_dump(&mut self, dump: Dump, next: Option<DumpCursor>) {
+        let outcome = Outcome::Dumped {
+            messages: dump.messages,
+            next,
+        };
+        self.answer(dump.order.ticket, outcome);
+    }
+}

@@ -1,0 +1,276 @@
+//! What records mean together, in whatever order they are read.
+
+use std::collections::BTreeMap;
+
+use cepa_wire::record::{Commit, Position, Record, Store};
+use cepa_wire::{Mailbox, MessageHash, Timestamp};
+
+use crate::catalog::Catalog;
+use crate::disk::SegmentId;
+use crate::index::{Entry, MessageId};
+use crate::scan::{Damage, Site};
+use crate::state::{State, Subject};
+
+/// What is known of a hash beside its Store.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mark {
+    /// The newest Delete: its number and where it stands.
+    delete: Option<(u64, SegmentId)>,
+    /// The newest Expire: its number, the expiry and where it stands.
+    expire: Option<(u64, Timestamp, SegmentId)>,
+}
+
+/// Sequence number and version of a message's Store.
+#[derive(Clone, Copy, Debug, Default)]
+struct Numbers {
+    sequence: u64,
+    version: u64,
+}
+
+/// The state of replaying a log; memory for it goes when recovery is done.
+#[derive(Debug, Default)]
+pub(super) struct Replay {
+    /// Sequence numbers that count nowhere, and whose header says so.
+    voids: Vec<((u64, u64), SegmentId)>,
+    /// Where records stand that count nowhere, by the void.
+    voided: BTreeMap<SegmentId, Vec<SegmentId>>,
+    /// By the number of the message in the index.
+    numbers: Vec<Numbers>,
+    marks: BTreeMap<(Mailbox, MessageHash), Mark>,
+    /// The largest number seen.
+    newest: u64,
+    /// Records with smaller numbers were durable.
+    settled: u64,
+    damages: Vec<(Site, Damage)>,
+    unread: Damage,
+}
+
+/// Damage, judged.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Judged {
+    pub(super) corrupt_count: u64,
+    pub(super) torn_size: u64,
+}
+
+impl Replay {
+    pub(super) fn add_void(&mut self, void: (u64, u64), by: SegmentId) {
+        if void.0 < void.1 {
+            self.voids.push((void, by));
+        }
+    }
+
+    pub(super) fn add_damages(&mut self, damages: Vec<(Site, Damage)>, is_unread: bool) {
+        for (site, damage) in damages {
+            if is_unread {
+                self.unread.count += damage.count;
+                self.unread.size += damage.size;
+            } else {
+                self.damages.push((site, damage));
+            }
+        }
+    }
+
+    /// What of the damage was corruption, and what was torn by a crash before anybody was answered.
+    pub(super) fn damage(&self) -> Judged {
+        let mut judged = Judged {
+            corrupt_count: self.unread.count,
+            torn_size: 0,
+        };
+        for (site, damage) in &self.damages {
+            if site.was_durable(self.settled) {
+                judged.corrupt_count += damage.count;
+            } else {
+                judged.torn_size += damage.size;
+            }
+        }
+        judged
+    }
+
+    pub(super) fn handle_commit(&mut self, commit: Commit) {
+        self.settled = self.settled.max(commit.settled);
+    }
+
+    /// Takes a record; `false` when it is void.
+    pub(super) fn handle_record(
+        &mut self,
+        catalog: &mut Catalog,
+        segment: SegmentId,
+        offset: u64,
+        record: Record<'_>,
+        size: usize,
+    ) -> bool {
+        let number = match record {
+            Record::Store(store) => store.version.max(store.sequence),
+            Record::Expire(expire) => expire.sequence,
+            Record::Delete(delete) => delete.sequence,
+            Record::State(state) => state.sequence,
+            Record::Commit(_) | Record::Index(_) => return true,
+        };
+        self.newest = self.newest.max(number);
+        if let Some((_, by)) = self
+            .voids
+            .iter()
+            .find(|(void, _)| void.0 <= number && number < void.1)
+        {
+            self.voided.entry(*by).or_default().push(segment);
+            return false;
+        }
+        match record {
+            Record::Store(store) => self.handle_store(catalog, segment, offset, &store, size),
+            Record::Expire(expire) => {
+                for target in expire.targets() {
+                    let key = (expire.mailbox, target.hash);
+                    self.handle_expire(catalog, key, number, target.expiry, segment);
+                }
+            }
+            Record::Delete(delete) => {
+                for target in delete.targets() {
+                    let key = (delete.mailbox, target.hash);
+                    self.handle_delete(catalog, key, number, segment);
+                }
+            }
+            Record::State(state) => {
+                let key = (state.mailbox, Subject(state.subject));
+                let state = State {
+                    sequence: state.sequence,
+                    timestamp: state.timestamp,
+                    segment,
+                    value: state.value.into(),
+                };
+                catalog.insert_state(key, state);
+            }
+            Record::Commit(_) | Record::Index(_) => {}
+        }
+        true
+    }
+
+    fn numbers(&self, id: MessageId) -> Numbers {
+        let at = id.number() as usize;
+        self.numbers.get(at).copied().unwrap_or_default()
+    }
+
+    fn set_numbers(&mut self, id: MessageId, numbers: Numbers) {
+        let at = id.number() as usize;
+        if self.numbers.len() <= at {
+            self.numbers.resize(at + 1, Numbers::default());
+        }
+        if let Some(place) = self.numbers.get_mut(at) {
+            *place = numbers;
+        }
+    }
+
+    fn handle_store(
+        &mut self,
+        catalog: &mut Catalog,
+        segment: SegmentId,
+        offset: u64,
+        store: &Store<'_>,
+        size: usize,
+    ) {
+        let key = (store.mailbox, store.hash);
+        let mark = self.marks.get(&key).copied().unwrap_or_default();
+        if let Some((number, by)) = mark.delete
+            && number > store.sequence
+        {
+            catalog.segments.hide(by, segment);
+            return;
+        }
+        let numbers = Numbers {
+            sequence: store.sequence,
+            version: store.version,
+        };
+        if let Some((id, old)) = catalog.index.find_entry(store.mailbox, store.hash) {
+            let known = self.numbers(id);
+            if old.position
+                == (Position {
+                    segment: segment.0,
+                    offset,
+                })
+            {
+                return;
+            }
+            if (known.sequence, known.version) >= (numbers.sequence, numbers.version) {
+                catalog.segments.mark_stale(segment);
+                return;
+            }
+            catalog.segments.mark_stale(old.segment());
+            catalog.remove(id);
+        }
+        let id = catalog.insert(&Entry {
+            mailbox: store.mailbox,
+            namespace: store.namespace,
+            hash: store.hash,
+            timestamp: store.timestamp,
+            expiry: store.expiry,
+            position: Position {
+                segment: segment.0,
+                offset,
+            },
+            record_size: u32::try_from(size).unwrap_or(u32::MAX),
+        });
+        self.set_numbers(id, numbers);
+        if let Some((number, expiry, by)) = mark.expire
+            && number > store.version
+        {
+            catalog.set_expiry(id, expiry, by);
+        }
+    }
+
+    fn handle_expire(
+        &mut self,
+        catalog: &mut Catalog,
+        key: (Mailbox, MessageHash),
+        number: u64,
+        expiry: Timestamp,
+        segment: SegmentId,
+    ) {
+        let mark = self.marks.entry(key).or_default();
+        if mark
+            .expire
+            .is_some_and(|(newer, _, at)| newer > number || (newer == number && at >= segment))
+        {
+            return;
+        }
+        mark.expire = Some((number, expiry, segment));
+        if let Some(id) = catalog.index.find(key.0, key.1)
+            && number > self.numbers(id).version
+        {
+            catalog.set_expiry(id, expiry, segment);
+        }
+    }
+
+    fn handle_delete(
+        &mut self,
+        catalog: &mut Catalog,
+        key: (Mailbox, MessageHash),
+        number: u64,
+        segment: SegmentId,
+    ) {
+        let mark = self.marks.entry(key).or_default();
+        if mark.delete.is_none_or(|(newer, _)| number >= newer) {
+            mark.delete = Some((number, segment));
+        }
+        if let Some((id, entry)) = catalog.index.find_entry(key.0, key.1)
+            && number > self.numbers(id).sequence
+        {
+            catalog.remove(id);
+            catalog.segments.hide(segment, entry.segment());
+        }
+    }
+
+    /// Brings the boxes in order, and gives the next sequence number.
+    pub(super) fn finish(&mut self, catalog: &mut Catalog) -> u64 {
+        let numbers = core::mem::take(&mut self.numbers);
+        catalog.index.sort_boxes(|id| {
+            let at = id.number() as usize;
+            numbers.get(at).map_or(0, |numbers| numbers.sequence)
+        });
+        for (by, segments) in core::mem::take(&mut self.voided) {
+            catalog.segments.hide_void(by, segments);
+        }
+        catalog.segments.hide_stale_from_all();
+        let void_end = self.voids.iter().map(|((_, end), _)| *end).max();
+        self.marks.clear();
+        (self.newest + 1).max(void_end.unwrap_or(0)).max(1)
+    }
+}
