@@ -137,9 +137,14 @@ impl Catalog {
 
     /// Adds a message whose hash is not there.
     pub(crate) fn insert(&mut self, entry: &Entry) -> MessageId {
+        self.insert_at(None, entry)
+    }
+
+    /// The same, when the number of its mailbox is known.
+    pub(crate) fn insert_at(&mut self, owner: Option<u32>, entry: &Entry) -> MessageId {
         let size = u64::from(entry.record_size);
         self.segments.hold(entry.segment(), size, entry.expiry);
-        self.index.insert(entry)
+        self.index.insert_at(owner, entry)
     }
 
     /// Moves the expiry of a message, as an Expire in `segment` says.

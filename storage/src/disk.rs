@@ -46,7 +46,8 @@ pub enum Operation {
         /// Of which segment.
         segment: SegmentId,
     },
-    /// Read bytes; offset and size need no alignment. Fewer come back at the end of the file.
+    /// Read bytes within the file; offset and size need no alignment. If fewer come back it has
+    /// failed.
     Read {
         /// From where.
         segment: SegmentId,

@@ -61,6 +61,14 @@ impl Entry {
     }
 }
 
+/// Where a message is, or would be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Location {
+    /// The number of its mailbox, as long as that has messages.
+    pub(crate) owner: Option<u32>,
+    pub(crate) id: Option<MessageId>,
+}
+
 /// The cell of a message.
 #[derive(Clone, Copy, Debug)]
 struct Cell {
@@ -261,13 +269,38 @@ impl Index {
         Some((id, self.get(id)?))
     }
 
-    /// Adds a message behind the others of its box. There is none of its hash.
-    pub(crate) fn insert(&mut self, entry: &Entry) -> MessageId {
+    /// Where a message would be: its mailbox's number if there is one, and its own.
+    pub(crate) fn locate(&self, mailbox: Mailbox, hash: MessageHash) -> Location {
+        let owner = self.find_mailbox(mailbox);
+        let id = owner.and_then(|owner| self.find_in(owner, hash));
+        Location {
+            owner,
+            id: id.map(MessageId),
+        }
+    }
+
+    /// Takes memory for so many messages more, so that tables need not grow for them.
+    pub(crate) fn reserve(&mut self, message_count: usize) {
+        let Self {
+            by_hash,
+            cells,
+            boxes,
+            hasher,
+            ..
+        } = self;
+        by_hash.reserve(message_count, |number| {
+            hash_of(hasher, cells, boxes, number)
+        });
+    }
+
+    /// Adds a message behind the others of its box. There is none of its hash. `owner` is the number
+    /// of its mailbox, if that is known.
+    pub(crate) fn insert_at(&mut self, owner: Option<u32>, entry: &Entry) -> MessageId {
         debug_assert!(
             self.find(entry.mailbox, entry.hash).is_none(),
             "removed before"
         );
-        let owner = self.make_mailbox(entry.mailbox);
+        let owner = owner.unwrap_or_else(|| self.make_mailbox(entry.mailbox));
         let box_number = self.make_box(owner, entry.namespace);
         let previous = self.boxes.get(box_number).map_or(NONE, |one| one.last);
         let number = self.cells.insert(Cell {
@@ -295,13 +328,7 @@ impl Index {
             hasher,
             ..
         } = self;
-        by_hash.insert(hash, number, |other| {
-            let Some(cell) = cells.get(other) else {
-                return 0;
-            };
-            let owner = boxes.get(cell.box_number).map_or(NONE, |one| one.mailbox);
-            message_hash(hasher, owner, &MessageHash(cell.hash))
-        });
+        by_hash.insert(hash, number, |other| hash_of(hasher, cells, boxes, other));
         self.count(owner, entry, true);
         MessageId(number)
     }
@@ -641,6 +668,15 @@ const fn tally(cell: &MailboxCell) -> MailboxTally {
         box_count: cell.box_count,
         size: cell.size,
     }
+}
+
+/// The hash of the message in a cell.
+fn hash_of(hasher: &Hasher, cells: &Slab<Cell>, boxes: &Slab<Box>, number: u32) -> u64 {
+    let Some(cell) = cells.get(number) else {
+        return 0;
+    };
+    let owner = boxes.get(cell.box_number).map_or(NONE, |one| one.mailbox);
+    message_hash(hasher, owner, &MessageHash(cell.hash))
 }
 
 /// Of a mailbox's number and a hash.

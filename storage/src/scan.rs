@@ -119,11 +119,6 @@ impl Scan {
         self.segment
     }
 
-    /// Where the segment ends, as far as it was read.
-    pub(crate) const fn end(&self) -> u64 {
-        self.end
-    }
-
     /// The end of the last whole record that is no Index.
     pub(crate) const fn data_end(&self) -> u64 {
         self.data_end
@@ -181,8 +176,8 @@ impl Scan {
         ))
     }
 
-    /// Takes what was read; fewer bytes than asked for mean that the file ends. Gives every whole
-    /// record, its position and size to `sink`.
+    /// Takes what was read; fewer bytes than asked for are a failure, since what is asked for lies
+    /// within the file. Gives every whole record, its position and size to `sink`.
     pub(crate) fn handle_bytes(
         &mut self,
         bytes: &[u8],
@@ -203,10 +198,10 @@ impl Scan {
         let Some((start, asked)) = self.next_read() else {
             return;
         };
-        let bytes = bytes.get(..asked).unwrap_or(bytes);
-        if bytes.len() < asked {
-            self.end = start + bytes.len() as u64;
-        }
+        let Some(bytes) = bytes.get(..asked) else {
+            self.handle_failure();
+            return;
+        };
         self.needed = 0;
         while self.offset + ALIGN <= self.end {
             let begin = usize::try_from(self.offset - start).unwrap_or(usize::MAX);
@@ -485,10 +480,29 @@ mod tests {
             let (found, scan) = scan(&file[..size], &[], 1 << 20);
             let is_whole = size >= 4096 + RECORD_SIZE;
             assert_eq!(found.len(), usize::from(is_whole), "{size}");
-            assert!(scan.end() <= (size as u64).max(BLOCK));
+            assert_eq!(scan.unread_block_count(), 0);
         }
-        let mut scan = Scan::new(SEGMENT, BLOCK, u64::MAX, 1 << 20);
-        scan.handle_bytes(&[], |_, _, _| panic!("nothing is there"));
-        assert_eq!(scan.next_read(), None);
+    }
+
+    #[test]
+    fn a_short_read_is_a_failure_and_not_the_end() {
+        let offsets = [4096, 8192, 3 * 4096];
+        let file = segment(&offsets);
+        let mut scan = Scan::new(SEGMENT, BLOCK, file.len() as u64, 1 << 20);
+        let mut found = Vec::new();
+        let mut is_first = true;
+        while let Some((offset, size)) = scan.next_read() {
+            let begin = usize::try_from(offset).unwrap();
+            let size = if core::mem::take(&mut is_first) {
+                100
+            } else {
+                size
+            };
+            scan.handle_bytes(&file[begin..begin + size], |_, position, _| {
+                found.push(usize::try_from(position.offset).unwrap());
+            });
+        }
+        assert_eq!(found, offsets);
+        assert_eq!(scan.unread_block_count(), 0);
     }
 }

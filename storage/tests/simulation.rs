@@ -1,7 +1,8 @@
 //! Worlds with a seed: a shard on a disk that delays, reorders, fails, tears and loses, against a
-//! model of what was promised. A failure prints its seed.
+//! model of what was promised. A failure prints its seed and its weather.
 //!
-//! `CEPA_SEEDS=1000` runs more of them; `CEPA_SEED=7` runs one.
+//! `CEPA_SEEDS=100000 cargo test -p cepa-storage --release --test simulation` runs that many of each
+//! weather; `CEPA_SEED=7` runs one.
 
 #[path = "support/disk.rs"]
 mod disk;
@@ -14,43 +15,65 @@ use std::panic::{catch_unwind, resume_unwind};
 use disk::FaultRates;
 use world::{Events, Weather, World};
 
-const SEED_COUNT: u64 = 80;
-const STEP_COUNT: usize = 500;
+/// Of each of the seven weathers: more than ten thousand in all.
+const SEED_COUNT: u64 = 1500;
+const STEP_COUNT: usize = 160;
+
+/// A world that lives longer, for what takes long to come.
+const LONG_SEED_COUNT: u64 = 12;
+const LONG_STEP_COUNT: usize = 3000;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
 #[expect(clippy::print_stdout, reason = "a failure prints its seed")]
-fn run(weather: Weather) -> Events {
-    let seeds = match number("CEPA_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("CEPA_SEEDS").unwrap_or(SEED_COUNT),
-    };
-    let mut sum = Events::default();
-    for seed in seeds {
-        let run = AssertUnwindSafe(|| {
-            let mut world = World::new(seed, weather);
-            world.run(STEP_COUNT);
-            world
-        });
-        match catch_unwind(run) {
-            Ok(world) => {
-                sum += world.events;
-            }
-            Err(panic) => {
-                println!("CEPA_SEED={seed} with {weather:?} fails");
-                resume_unwind(panic);
-            }
+fn run_seed(weather: Weather, seed: u64, step_count: usize) -> Events {
+    let run = AssertUnwindSafe(|| {
+        let mut world = World::new(seed, weather);
+        world.run(step_count);
+        world.events
+    });
+    match catch_unwind(run) {
+        Ok(events) => events,
+        Err(panic) => {
+            println!("CEPA_SEED={seed} with {step_count} steps of {weather:?} fails");
+            resume_unwind(panic);
         }
     }
+}
+
+#[expect(clippy::print_stdout, reason = "says how much was tried")]
+fn run(weather: Weather) -> Events {
+    let mut sum = Events::default();
+    if let Some(seed) = number("CEPA_SEED") {
+        for step_count in [STEP_COUNT, LONG_STEP_COUNT] {
+            sum += run_seed(weather, seed, step_count);
+        }
+        return sum;
+    }
+    let count = number("CEPA_SEEDS").unwrap_or(SEED_COUNT);
+    for seed in 0..count {
+        sum += run_seed(weather, seed, STEP_COUNT);
+    }
+    let long_count = LONG_SEED_COUNT.max(count / 100).min(count);
+    for seed in 0..long_count {
+        sum += run_seed(weather, seed, LONG_STEP_COUNT);
+    }
+    println!("{count} short and {long_count} long worlds of {weather:?}: {sum:?}");
     sum
 }
 
 fn assert_lively(sum: Events) {
+    if number("CEPA_SEED").is_some() {
+        return;
+    }
     assert!(sum.commits > sum.crashes, "{sum:?}");
     assert!(sum.torn_tails > 0, "{sum:?}");
+    assert!(sum.sealed_segments > 0, "{sum:?}");
+    assert!(sum.compacted_segments > 0, "{sum:?}");
     assert!(sum.removed_segments > 0, "{sum:?}");
+    assert!(sum.expired > 0 && sum.dumped > 0, "{sum:?}");
 }
 
 #[test]
@@ -73,10 +96,51 @@ fn crashes_and_faults_of_writing_alone() {
         faults: FaultRates {
             list: 0,
             read: 0,
+            shorten: 0,
             ..FaultRates::all(300)
         },
         ..Weather::default()
     }));
+}
+
+#[test]
+fn short_reads_lose_nothing() {
+    assert_lively(run(Weather {
+        faults: FaultRates {
+            shorten: 200,
+            ..FaultRates::NONE
+        },
+        ..Weather::default()
+    }));
+}
+
+#[test]
+fn little_room() {
+    let sum = run(Weather {
+        small_quota: true,
+        small_capacity: true,
+        fills_up: true,
+        faults: FaultRates {
+            create: 50,
+            remove: 50,
+            ..FaultRates::NONE
+        },
+        ..Weather::default()
+    });
+    assert!(sum.refused > 0, "{sum:?}");
+}
+
+#[test]
+fn relaxed_and_only_the_process_dies() {
+    run(Weather {
+        relaxed: true,
+        faults: FaultRates {
+            create: 20,
+            remove: 50,
+            ..FaultRates::NONE
+        },
+        ..Weather::default()
+    });
 }
 
 #[test]
@@ -88,20 +152,36 @@ fn flipped_bits_invent_nothing() {
     });
 }
 
+/// How many of these worlds fail, as they should.
+fn failing_count(weather: Weather, seeds: core::ops::Range<u64>, step_count: usize) -> usize {
+    seeds
+        .filter(|seed| {
+            let run = AssertUnwindSafe(|| World::new(*seed, weather).run(step_count));
+            catch_unwind(run).is_err()
+        })
+        .count()
+}
+
 #[test]
 fn the_checker_finds_a_disk_that_ignores_syncs() {
     let weather = Weather {
         ignores_sync: true,
         ..Weather::default()
     };
-    let found_count = (0..20)
-        .filter(|seed| {
-            let run = AssertUnwindSafe(|| World::new(*seed, weather).run(STEP_COUNT));
-            catch_unwind(run).is_err()
-        })
-        .count();
-    assert!(
-        found_count > 14,
-        "most seeds meet it, not {found_count} of 20"
-    );
+    let found_count = failing_count(weather, 0..20, 500);
+    assert!(found_count > 14, "most meet it, not {found_count} of 20");
+}
+
+#[test]
+fn the_checker_finds_a_shard_that_ignores_voids() {
+    let weather = Weather {
+        ignores_voids: true,
+        faults: FaultRates {
+            write: 300,
+            ..FaultRates::NONE
+        },
+        ..Weather::default()
+    };
+    let found_count = failing_count(weather, 0..60, 1000);
+    assert!(found_count > 5, "some meet it, not {found_count} of 60");
 }

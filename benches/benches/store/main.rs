@@ -19,8 +19,14 @@ use std::process::{Command, ExitCode, Stdio};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use mimalloc::MiMalloc;
+
 use crate::baseline::Fault;
 use crate::report::EngineReport;
+
+/// The allocator of the node.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Message stores side by side: same messages, same operations, same disk
 #[derive(Clone, Debug, Parser)]

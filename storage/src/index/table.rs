@@ -56,6 +56,16 @@ impl Table {
         }
     }
 
+    /// Takes memory for so many more numbers, each part for its share and a little more.
+    pub(crate) fn reserve(&mut self, count: usize, hash_of: impl Fn(u32) -> u64) {
+        let share = count / usize::from(PART_COUNT);
+        for (index, part) in self.parts.iter_mut().enumerate() {
+            // From 0.69 to 1.39 times the mean: see `part_of`.
+            let weight = 710 + index * 710 / usize::from(PART_COUNT);
+            part.reserve(share * weight / 1000, |number| hash_of(*number));
+        }
+    }
+
     /// Bytes of memory.
     pub(crate) fn memory_size(&self) -> usize {
         self.parts.iter().map(HashTable::allocation_size).sum()

@@ -272,6 +272,8 @@ impl<D: Disk> Shard<D> {
                     }
                 }
                 Stop::Wait if !has_records => return,
+                // Copies wait until nothing is in doubt.
+                Stop::Empty if !has_records && !has_answers => return,
                 _ => {}
             }
         }

@@ -193,10 +193,11 @@ impl<D: Disk> Shard<D> {
     }
 
     fn finish_dump(&mut self, dump: Dump, next: Option<DumpCursor>) {
-        let outcome = Outcome::Dumped {
-            messages: dump.messages,
-            next,
-        };
+        let clock = self.clock;
+        let mut messages = dump.messages;
+        // Some may have expired while others were read.
+        messages.retain(|dumped| dumped.message.expiry > clock);
+        let outcome = Outcome::Dumped { messages, next };
         self.answer(dump.order.ticket, outcome);
     }
 }

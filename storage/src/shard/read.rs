@@ -218,9 +218,12 @@ impl<D: Disk> Shard<D> {
         };
         retrieval.run_count -= 1;
         match result {
-            Ok(bytes) => self.check_run(&mut retrieval, run, &bytes),
+            // A record that is cut is not read, which is not the same as damaged.
+            Ok(bytes) if bytes.len() as u64 >= run.size => {
+                self.check_run(&mut retrieval, run, &bytes)
+            }
             // One block that can't be read must not hide its neighbours: each by itself.
-            Err(_) if run.chosen.len() > 1 => {
+            _ if run.chosen.len() > 1 => {
                 for index in &run.chosen {
                     if let Some(one) = retrieval.chosen.get(*index) {
                         retrieval.run_count += 1;
@@ -228,7 +231,7 @@ impl<D: Disk> Shard<D> {
                     }
                 }
             }
-            Err(_) => {
+            _ => {
                 retrieval.is_disk_failed = true;
                 self.counts.failed_read_count += 1;
             }
@@ -275,30 +278,35 @@ impl<D: Disk> Shard<D> {
     fn finish_retrieval(&mut self, retrieval: Retrieval) {
         let Retrieval {
             retrieve,
-            chosen,
-            more,
+            mut chosen,
+            mut more,
             is_disk_failed,
             ..
         } = retrieval;
-        let messages: Vec<_> = chosen
-            .iter()
-            .filter(|one| one.entry.expiry > self.clock)
-            .filter_map(|one| one.message.clone())
-            .collect();
-        let is_gone = |one: &Chosen| {
-            let found = self
-                .catalog
-                .find_live(one.entry.mailbox, one.entry.hash, self.clock);
-            found.is_none()
+        let is_there = |one: &Chosen| {
+            let Entry { mailbox, hash, .. } = one.entry;
+            self.catalog
+                .find_live(mailbox, hash, self.clock)
+                .is_some_and(|(_, now)| now.position == one.entry.position)
         };
+        if is_disk_failed {
+            // What could not be read may be read later: the client must not go on behind it.
+            let unread = chosen
+                .iter()
+                .position(|one| one.message.is_none() && is_there(one));
+            more |= unread.is_some();
+            chosen.truncate(unread.unwrap_or(chosen.len()));
+        }
+        let is_all_gone = !chosen.iter().any(is_there);
+        let messages: Vec<_> = chosen
+            .into_iter()
+            .filter(|one| one.entry.expiry > self.clock)
+            .filter_map(|one| one.message)
+            .collect();
         if !messages.is_empty() || !more {
-            if messages.is_empty() && is_disk_failed {
-                self.answer(retrieve.ticket, Outcome::Failed(StoreFault::DiskFailed));
-            } else {
-                let outcome = Outcome::Retrieved { messages, more };
-                self.answer(retrieve.ticket, outcome);
-            }
-        } else if chosen.iter().all(is_gone) {
+            let outcome = Outcome::Retrieved { messages, more };
+            self.answer(retrieve.ticket, outcome);
+        } else if is_all_gone && !is_disk_failed {
             // An empty answer with more behind it would have the client ask the same again for
             // ever. What was chosen is gone from the index, so the next choice goes on behind it.
             self.reader.waiting.push_front(retrieve);

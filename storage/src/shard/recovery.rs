@@ -25,6 +25,9 @@ const BLOCK: u64 = BLOCK_SIZE as u64;
 /// Segments that are read at a time: memory for it is so many chunks.
 const READ_COUNT_MAX: usize = 8;
 
+/// Memory is taken ahead for so many messages at most, whatever trailers say.
+const RESERVED_COUNT_MAX: usize = 4 << 20;
+
 /// Bytes of one read.
 const CHUNK_SIZE: usize = 1 << 20;
 
@@ -76,8 +79,6 @@ struct Found {
 /// A segment without a trailer that was read.
 struct Whole {
     data_end: u64,
-    /// The file ends where it should.
-    is_complete: bool,
     /// Nothing of it is damaged, torn or void.
     may_append: bool,
     /// All that can be found in it was found.
@@ -278,6 +279,12 @@ impl<D: Disk> Shard<D> {
     fn begin_records(&mut self, recovery: &mut Recovery) {
         recovery.phase = Phase::Records;
         recovery.next = 0;
+        let trailers = recovery.found.iter().filter_map(|found| found.trailer);
+        let index_size: u64 = trailers.map(|one| one.index_end - one.index_begin).sum();
+        let count = usize::try_from(index_size).unwrap_or(0) / IndexEncoder::entry_size(0, true);
+        let count = count.min(RESERVED_COUNT_MAX);
+        self.catalog.index.reserve(count);
+        recovery.replay.reserve(count);
         for found in &recovery.found {
             if found.header == Header::Foreign {
                 self.counts.foreign_segment_count += 1;
@@ -400,12 +407,10 @@ impl<D: Disk> Shard<D> {
         self.counts.unread_block_count += scan.unread_block_count();
         let header_is_lost = matches!(found.header, Header::Blank | Header::Damaged);
         let may_index = !is_unread && !has_void;
-        let is_complete = scan.end() == found.size;
         let is_clean = !scan.is_damaged() && !scan.has_index() && !header_is_lost;
         found.whole = Some(Whole {
             data_end: scan.data_end().next_multiple_of(BLOCK),
-            is_complete,
-            may_append: may_index && is_clean && is_complete,
+            may_append: may_index && is_clean,
             may_index,
             index,
         });
@@ -523,7 +528,7 @@ impl<D: Disk> Shard<D> {
         let index_size = IndexEncoder::encoded_size_max(whole.index.size()) as u64;
         let slices_size = index_size / (INDEX_SLICE_SIZE as u64) * BLOCK;
         let fits = whole.data_end + index_size + slices_size + 4 * BLOCK <= size;
-        let index = if whole.may_index && whole.is_complete && fits {
+        let index = if whole.may_index && fits {
             whole.index
         } else {
             IndexEncoder::default()

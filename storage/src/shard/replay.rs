@@ -86,6 +86,11 @@ impl Replay {
         judged
     }
 
+    /// Takes memory for so many messages.
+    pub(super) fn reserve(&mut self, message_count: usize) {
+        self.numbers.reserve(message_count);
+    }
+
     pub(super) fn handle_commit(&mut self, commit: Commit) {
         self.settled = self.settled.max(commit.settled);
     }
@@ -179,7 +184,10 @@ impl Replay {
             sequence: store.sequence,
             version: store.version,
         };
-        if let Some((id, old)) = catalog.index.find_entry(store.mailbox, store.hash) {
+        let mut location = catalog.index.locate(store.mailbox, store.hash);
+        if let Some(id) = location.id
+            && let Some(old) = catalog.index.get(id)
+        {
             let known = self.numbers(id);
             if old.position
                 == (Position {
@@ -195,19 +203,24 @@ impl Replay {
             }
             catalog.segments.mark_stale(old.segment());
             catalog.remove(id);
+            // Its mailbox may have gone with it.
+            location.owner = None;
         }
-        let id = catalog.insert(&Entry {
-            mailbox: store.mailbox,
-            namespace: store.namespace,
-            hash: store.hash,
-            timestamp: store.timestamp,
-            expiry: store.expiry,
-            position: Position {
-                segment: segment.0,
-                offset,
+        let id = catalog.insert_at(
+            location.owner,
+            &Entry {
+                mailbox: store.mailbox,
+                namespace: store.namespace,
+                hash: store.hash,
+                timestamp: store.timestamp,
+                expiry: store.expiry,
+                position: Position {
+                    segment: segment.0,
+                    offset,
+                },
+                record_size: u32::try_from(size).unwrap_or(u32::MAX),
             },
-            record_size: u32::try_from(size).unwrap_or(u32::MAX),
-        });
+        );
         self.set_numbers(id, numbers);
         if let Some((number, expiry, by)) = mark.expire
             && number > store.version

@@ -56,6 +56,8 @@ pub(crate) struct FaultRates {
     pub(crate) write: usize,
     pub(crate) sync: usize,
     pub(crate) read: usize,
+    /// Reads that give less than was asked.
+    pub(crate) shorten: usize,
     pub(crate) remove: usize,
 }
 
@@ -66,6 +68,7 @@ impl FaultRates {
         write: 0,
         sync: 0,
         read: 0,
+        shorten: 0,
         remove: 0,
     };
 
@@ -77,6 +80,7 @@ impl FaultRates {
             write: permille,
             sync: permille,
             read: permille,
+            shorten: permille,
             remove: permille,
         }
     }
@@ -380,6 +384,12 @@ impl TestDisk {
                 size,
                 ..
             } => {
+                let is_short = self.rng.permille(self.faults.shorten);
+                let size = &(if is_short {
+                    self.rng.below(*size)
+                } else {
+                    *size
+                });
                 let bytes = &self.file(*segment).current;
                 let begin = usize::try_from(*offset)
                     .unwrap_or(usize::MAX)

@@ -15,11 +15,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use cepa_storage::{Command, Outcome, Settings, Shard, StoreFault, StoredMessage, Ticket};
-use cepa_wire::{Mailbox, MessageHash, Namespace, Timestamp};
+use cepa_storage::command::{Direction, DumpCursor, Scope};
+use cepa_storage::territory::Territory;
+use cepa_storage::{
+    Command, Durability, Outcome, Settings, Shard, StoreFault, StoredMessage, Ticket,
+};
+use cepa_wire::{Mailbox, MessageHash, Namespace, SubaccountToken, Timestamp};
 
 use crate::disk::{FaultRates, Rng, TestDisk};
 
+/// -1 is a public outbox.
+const NAMESPACES: [i16; 4] = [0, -1, 2, -10];
 const MAILBOX_COUNT: usize = 3;
 const HASH_COUNT: usize = 24;
 const HEAL_CALLS_MAX: usize = 100_000;
@@ -35,7 +41,18 @@ pub(crate) struct Weather {
     pub(crate) flips_bits: bool,
     /// The disk's bug that the model must find.
     pub(crate) ignores_sync: bool,
+    /// The shard's bug that the model must find.
+    pub(crate) ignores_voids: bool,
+    /// Answers before anything is durable: then only the process dies.
+    pub(crate) relaxed: bool,
+    /// Few messages a mailbox.
+    pub(crate) small_quota: bool,
+    /// Few segments.
+    pub(crate) small_capacity: bool,
 }
+
+/// For whom the one cursor is.
+const PEER: [u8; 32] = [0xEE; 32];
 
 type Key = (Mailbox, MessageHash);
 
@@ -44,6 +61,9 @@ type Key = (Mailbox, MessageHash);
 enum Change {
     Store(Timestamp),
     Delete,
+    Expire(Timestamp, Direction),
+    /// To this expiry, if it is later.
+    Lower(Timestamp),
 }
 
 impl Change {
@@ -51,7 +71,65 @@ impl Change {
         match self {
             Self::Store(expiry) => Some(state.map_or(expiry, |current| current.max(expiry))),
             Self::Delete => None,
+            Self::Expire(expiry, direction) => state.map(|current| {
+                if direction.allows(current, expiry) {
+                    expiry
+                } else {
+                    current
+                }
+            }),
+            Self::Lower(expiry) => state.map(|current| current.min(expiry)),
         }
+    }
+}
+
+/// A command that changes the revocations of a mailbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Rights {
+    Revoke(Vec<SubaccountToken>),
+    Unrevoke(Vec<SubaccountToken>),
+}
+
+impl Rights {
+    fn apply(&self, tokens: &mut Vec<SubaccountToken>) {
+        match self {
+            Self::Revoke(added) => {
+                for token in added {
+                    tokens.retain(|other| other != token);
+                    tokens.push(*token);
+                }
+                let surplus = tokens.len().saturating_sub(50);
+                tokens.drain(..surplus);
+            }
+            Self::Unrevoke(removed) => tokens.retain(|token| !removed.contains(token)),
+        }
+    }
+}
+
+/// What the model knows of a mailbox's revocations. One command of them is in flight at a time.
+#[derive(Clone, Debug, Default)]
+struct Revoked {
+    certain: Vec<SubaccountToken>,
+    in_flight: Option<Rights>,
+    failed: Vec<Rights>,
+}
+
+impl Revoked {
+    /// Whether a crash may leave these.
+    fn allows(&self, observed: &[SubaccountToken]) -> bool {
+        let mut states = vec![self.certain.clone()];
+        for change in self.failed.iter().chain(&self.in_flight) {
+            let changed: Vec<_> = states
+                .iter()
+                .map(|state| {
+                    let mut state = state.clone();
+                    change.apply(&mut state);
+                    state
+                })
+                .collect();
+            states.extend(changed);
+        }
+        states.iter().any(|state| state == observed)
     }
 }
 
@@ -65,6 +143,8 @@ struct Belief {
     /// In the order of submission.
     in_flight: Vec<(Ticket, Change)>,
     failed: Vec<Change>,
+    /// Failed in several steps, of which some may count already: until something is known again.
+    maybe: Vec<Change>,
     /// Grows with everything that happens to it.
     version: u64,
 }
@@ -74,7 +154,8 @@ impl Belief {
     fn possible(&self) -> BTreeSet<Option<Timestamp>> {
         let mut states = BTreeSet::from([self.certain]);
         let in_flight = self.in_flight.iter().map(|(_, change)| *change);
-        for change in self.failed.iter().copied().chain(in_flight) {
+        let failed = self.maybe.iter().chain(&self.failed).copied();
+        for change in failed.chain(in_flight) {
             let changed: Vec<_> = states.iter().map(|state| change.apply(*state)).collect();
             states.extend(changed);
         }
@@ -97,9 +178,21 @@ pub(crate) struct World {
     now: Timestamp,
     beliefs: BTreeMap<Key, Belief>,
     asked: BTreeMap<Ticket, Asked>,
+    revoked: BTreeMap<Mailbox, Revoked>,
+    cursor: CursorBelief,
     next_ticket: u64,
     next_arrival: u64,
     pub(crate) events: Events,
+}
+
+/// What the model knows of the one cursor; one command of it is in flight at a time.
+#[derive(Debug, Default)]
+struct CursorBelief {
+    certain: Option<DumpCursor>,
+    in_flight: Option<Option<DumpCursor>>,
+    failed: Vec<Option<DumpCursor>>,
+    /// Where dumps have been.
+    seen: Vec<DumpCursor>,
 }
 
 /// What happened, summed over restarts: to see that a test tests something.
@@ -109,6 +202,11 @@ pub(crate) struct Events {
     pub(crate) crashes: u64,
     pub(crate) torn_tails: u64,
     pub(crate) removed_segments: u64,
+    pub(crate) sealed_segments: u64,
+    pub(crate) compacted_segments: u64,
+    pub(crate) expired: u64,
+    pub(crate) dumped: u64,
+    pub(crate) refused: u64,
 }
 
 impl core::ops::AddAssign for Events {
@@ -117,6 +215,11 @@ impl core::ops::AddAssign for Events {
         self.crashes += other.crashes;
         self.torn_tails += other.torn_tails;
         self.removed_segments += other.removed_segments;
+        self.sealed_segments += other.sealed_segments;
+        self.compacted_segments += other.compacted_segments;
+        self.expired += other.expired;
+        self.dumped += other.dumped;
+        self.refused += other.refused;
     }
 }
 
@@ -134,7 +237,7 @@ fn hash(index: usize) -> MessageHash {
 
 /// Everything about a message but its expiry follows from its identity.
 fn namespace(hash: MessageHash) -> Namespace {
-    Namespace([0, -10, 2][usize::from(hash.0[0] % 3)])
+    Namespace(NAMESPACES[usize::from(hash.0[0] % 4)])
 }
 
 fn timestamp(hash: MessageHash) -> Timestamp {
@@ -162,12 +265,14 @@ impl World {
         disk.is_instant = false;
         disk.ignores_sync = weather.ignores_sync;
         Self {
-            shard: Shard::new(disk, settings(&mut rng)),
+            shard: Shard::new(disk, settings(&mut rng, weather)),
             weather,
             rng,
             now: Timestamp::from_millis(1_000_000),
             beliefs: BTreeMap::new(),
             asked: BTreeMap::new(),
+            revoked: BTreeMap::new(),
+            cursor: CursorBelief::default(),
             next_ticket: 0,
             next_arrival: 0,
             events: Events::default(),
@@ -178,13 +283,22 @@ impl World {
     pub(crate) fn run(&mut self, step_count: usize) {
         for _ in 0..step_count {
             match self.rng.below(1000) {
-                0..300 => self.ask_store(),
-                300..360 => self.ask_delete(),
-                360..460 => self.ask_retrieve(),
-                460..470 => self.crash(),
-                470..490 => self.change_weather(),
-                490..540 => {
-                    let span = 1 << self.rng.below(14);
+                0..280 => self.ask_store(),
+                280..330 => self.ask_delete(),
+                330..340 => self.ask_delete_all(),
+                340..370 => self.ask_expire(),
+                370..380 => self.ask_expire_all(),
+                380..390 => self.ask_expiries(),
+                390..410 => self.ask_rights(),
+                410..420 => self.ask_cursor(),
+                420..430 => self.ask_dump(),
+                430..500 => self.ask_retrieve(),
+                500..510 => self.crash(),
+                510..530 => self.change_weather(),
+                530..570 => {
+                    // Now and then hours, so that what lives long dies too.
+                    let most = if self.rng.permille(50) { 27 } else { 14 };
+                    let span = 1 << self.rng.below(most);
                     self.now = self
                         .now
                         .saturating_add(core::time::Duration::from_millis(span));
@@ -196,7 +310,10 @@ impl World {
         self.crash();
         self.ask_store();
         self.heal();
+        self.dump_everything();
         self.crash();
+        self.settle();
+        self.dump_everything();
     }
 
     fn ask(&mut self, command: Command) {
@@ -209,7 +326,12 @@ impl World {
                 hash,
                 expiry,
                 ..
-            } => self.begin_change(ticket, (*mailbox, *hash), Change::Store(*expiry)),
+            } => {
+                for key in replaced_by((*mailbox, *hash)) {
+                    self.begin_change(ticket, key, Change::Delete);
+                }
+                self.begin_change(ticket, (*mailbox, *hash), Change::Store(*expiry));
+            }
             Command::Delete { mailbox, hashes } => {
                 for hash in hashes {
                     self.begin_change(ticket, (*mailbox, *hash), Change::Delete);
@@ -223,6 +345,43 @@ impl World {
                         && self::namespace(key.1) == *namespace
                         && belief.in_flight.is_empty()
                 });
+                versions.extend(quiet.map(|(key, belief)| (*key, belief.version)));
+            }
+            Command::DeleteAll {
+                mailbox,
+                scope,
+                before,
+            } => {
+                for key in in_scope(*mailbox, *scope) {
+                    if before.is_none_or(|before| timestamp(key.1) <= before) {
+                        self.begin_change(ticket, key, Change::Delete);
+                    }
+                }
+            }
+            Command::Expire {
+                mailbox,
+                targets,
+                direction,
+            } => {
+                for (hash, expiry) in targets {
+                    let change = Change::Expire(*expiry, *direction);
+                    self.begin_change(ticket, (*mailbox, *hash), change);
+                }
+            }
+            Command::ExpireAll {
+                mailbox,
+                scope,
+                expiry,
+            } => {
+                for key in in_scope(*mailbox, *scope) {
+                    self.begin_change(ticket, key, Change::Lower(*expiry));
+                }
+            }
+            Command::Expiries { mailbox, .. } => {
+                let quiet = self
+                    .beliefs
+                    .iter()
+                    .filter(|(key, belief)| key.0 == *mailbox && belief.in_flight.is_empty());
                 versions.extend(quiet.map(|(key, belief)| (*key, belief.version)));
             }
             _ => {}
@@ -246,7 +405,7 @@ impl World {
     fn ask_store(&mut self) {
         let mailbox = mailbox(self.rng.below(MAILBOX_COUNT));
         let hash = hash(self.rng.below(HASH_COUNT));
-        let span = self.rng.next() >> (47 + self.rng.below(16));
+        let span = self.span();
         self.ask(Command::Store {
             mailbox,
             namespace: namespace(hash),
@@ -254,6 +413,128 @@ impl World {
             timestamp: timestamp(hash),
             expiry: Timestamp::from_millis(self.now.as_millis() + span),
             data: data(mailbox, hash),
+        });
+    }
+
+    /// How long a message lives: seconds mostly, and now and then weeks.
+    fn span(&mut self) -> u64 {
+        if self.rng.permille(300) {
+            self.rng.next() % (40 * 24 * 3_600_000)
+        } else {
+            self.rng.next() >> (47 + self.rng.below(16))
+        }
+    }
+
+    fn some_hashes(&mut self) -> BTreeSet<MessageHash> {
+        let count = 1 + self.rng.below(4);
+        (0..count)
+            .map(|_| hash(self.rng.below(HASH_COUNT)))
+            .collect()
+    }
+
+    fn scope(&mut self) -> Scope {
+        if self.rng.permille(400) {
+            Scope::All
+        } else {
+            Scope::One(Namespace(NAMESPACES[self.rng.below(4)]))
+        }
+    }
+
+    fn ask_delete_all(&mut self) {
+        let mailbox = mailbox(self.rng.below(MAILBOX_COUNT));
+        let scope = self.scope();
+        let before = self.rng.permille(500).then(|| {
+            let any = hash(self.rng.below(HASH_COUNT));
+            timestamp(any)
+        });
+        self.ask(Command::DeleteAll {
+            mailbox,
+            scope,
+            before,
+        });
+    }
+
+    fn ask_expire(&mut self) {
+        let mailbox = mailbox(self.rng.below(MAILBOX_COUNT));
+        let direction = [Direction::Any, Direction::Shorten, Direction::Extend][self.rng.below(3)];
+        let targets = self.some_hashes();
+        let targets = targets.into_iter().map(|hash| {
+            let span = self.span();
+            (hash, Timestamp::from_millis(self.now.as_millis() + span))
+        });
+        let targets = targets.collect();
+        self.ask(Command::Expire {
+            mailbox,
+            targets,
+            direction,
+        });
+    }
+
+    fn ask_expire_all(&mut self) {
+        let mailbox = mailbox(self.rng.below(MAILBOX_COUNT));
+        let scope = self.scope();
+        let span = self.span();
+        self.ask(Command::ExpireAll {
+            mailbox,
+            scope,
+            expiry: Timestamp::from_millis(self.now.as_millis() + span),
+        });
+    }
+
+    fn ask_expiries(&mut self) {
+        let mailbox = mailbox(self.rng.below(MAILBOX_COUNT));
+        let hashes = self.some_hashes().into_iter().collect();
+        self.ask(Command::Expiries { mailbox, hashes });
+    }
+
+    fn ask_rights(&mut self) {
+        let mailbox = mailbox(self.rng.below(MAILBOX_COUNT));
+        let count = 1 + self.rng.below(30);
+        let tokens: BTreeSet<_> = (0..count)
+            .map(|_| SubaccountToken([u8::try_from(self.rng.below(80)).unwrap(); 36]))
+            .collect();
+        let tokens: Vec<_> = tokens.into_iter().collect();
+        let revoked = self.revoked.entry(mailbox).or_default();
+        if revoked.in_flight.is_some() {
+            return;
+        }
+        let is_revoke = self.rng.permille(600);
+        let rights = if is_revoke {
+            Rights::Revoke(tokens.clone())
+        } else {
+            Rights::Unrevoke(tokens.clone())
+        };
+        revoked.in_flight = Some(rights);
+        self.ask(if is_revoke {
+            Command::Revoke { mailbox, tokens }
+        } else {
+            Command::Unrevoke { mailbox, tokens }
+        });
+    }
+
+    fn ask_cursor(&mut self) {
+        if self.cursor.in_flight.is_some() {
+            return;
+        }
+        let seen = &self.cursor.seen;
+        let cursor =
+            (!seen.is_empty() && self.rng.permille(800)).then(|| seen[self.rng.below(seen.len())]);
+        self.cursor.in_flight = Some(cursor);
+        self.ask(Command::KeepCursor { peer: PEER, cursor });
+    }
+
+    fn ask_dump(&mut self) {
+        let seen = &self.cursor.seen;
+        let from = if seen.is_empty() || self.rng.permille(500) {
+            DumpCursor::START
+        } else {
+            seen[self.rng.below(seen.len())]
+        };
+        let size_max = self.rng.below(200_000);
+        self.ask(Command::Dump {
+            from,
+            territory: Territory::everything(),
+            size_max,
         });
     }
 
@@ -343,7 +624,21 @@ impl World {
                 self.forget_failed();
                 let key = (*mailbox, *hash);
                 self.end_change(ticket, key);
+                for other in replaced_by(key) {
+                    self.end_change(ticket, other);
+                    let belief = self.beliefs.get_mut(&other).expect("asked");
+                    belief.certain = None;
+                    belief.maybe.clear();
+                }
                 let belief = self.beliefs.get_mut(&key).expect("asked");
+                if !belief.maybe.is_empty() {
+                    // Whatever it was, it is this now.
+                    belief.arrival = (!already).then_some(self.next_arrival);
+                    self.next_arrival += 1;
+                    belief.maybe.clear();
+                    belief.certain = Some(answered);
+                    return;
+                }
                 // Between asking and answering it may have expired.
                 let may_live = belief.certain.is_some_and(|current| current > asked.at);
                 let must_live = belief.certain.is_some_and(|current| current > self.now);
@@ -369,20 +664,116 @@ impl World {
                     "asked for"
                 );
                 for hash in hashes {
-                    let key = (*mailbox, *hash);
-                    self.end_change(ticket, key);
-                    let belief = self.beliefs.get_mut(&key).expect("asked");
-                    let may_live = belief.certain.is_some_and(|current| current > asked.at);
-                    let must_live = belief.certain.is_some_and(|current| current > self.now);
                     let is_deleted = deleted.contains(hash);
-                    if !self.weather.flips_bits {
-                        assert!(!is_deleted || may_live, "{key:?} was not there");
-                        assert!(is_deleted || !must_live, "{key:?} was there");
-                    }
-                    if is_deleted {
-                        belief.certain = None;
+                    self.judge_deleted(ticket, asked, (*mailbox, *hash), is_deleted);
+                }
+            }
+            (
+                Command::DeleteAll {
+                    mailbox,
+                    scope,
+                    before,
+                },
+                Outcome::DeletedAll(deleted),
+            ) => {
+                self.forget_failed();
+                assert!(deleted.is_sorted(), "sorted");
+                for key in in_scope(*mailbox, *scope) {
+                    let is_deleted = deleted.contains(&(namespace(key.1), key.1));
+                    if before.is_none_or(|before| timestamp(key.1) <= before) {
+                        self.judge_deleted(ticket, asked, key, is_deleted);
+                    } else {
+                        assert!(!is_deleted, "{key:?} is newer");
                     }
                 }
+            }
+            (
+                Command::Expire {
+                    mailbox,
+                    targets,
+                    direction,
+                },
+                Outcome::Expired { updated, unchanged },
+            ) => {
+                self.forget_failed();
+                assert!(updated.is_sorted() && unchanged.is_sorted(), "sorted");
+                for (hash, expiry) in targets {
+                    let is_updated = updated.contains(&(*hash, *expiry));
+                    let kept = unchanged.iter().find(|(other, _)| other == hash);
+                    let kept = kept.map(|(_, expiry)| *expiry);
+                    let change = (*expiry, *direction);
+                    self.judge_expired(
+                        ticket,
+                        asked,
+                        (*mailbox, *hash),
+                        change,
+                        (is_updated, kept),
+                    );
+                }
+            }
+            (
+                Command::ExpireAll {
+                    mailbox,
+                    scope,
+                    expiry,
+                },
+                Outcome::ExpiredAll(updated),
+            ) => {
+                self.forget_failed();
+                for key in in_scope(*mailbox, *scope) {
+                    self.end_change(ticket, key);
+                    let is_updated = updated.contains(&(namespace(key.1), key.1));
+                    let belief = self.beliefs.get_mut(&key).expect("asked");
+                    let current = belief.certain.filter(|_| belief.maybe.is_empty());
+                    if !self.weather.flips_bits && belief.maybe.is_empty() {
+                        let must = current.is_some_and(|at| at > self.now && at > *expiry);
+                        assert!(is_updated || !must, "{key:?} lives longer");
+                        let may = current.is_some_and(|at| at > asked.at && at > *expiry);
+                        assert!(!is_updated || may, "{key:?} does not live longer");
+                    }
+                    if is_updated {
+                        belief.certain = Some(*expiry);
+                        belief.maybe.clear();
+                    } else if let Some(at) = &mut belief.certain {
+                        *at = (*at).min((*expiry).max(self.now));
+                    }
+                    belief.maybe.retain(|_| !is_updated);
+                }
+            }
+            (Command::Expiries { mailbox, hashes }, Outcome::Expiries(found)) => {
+                for hash in hashes {
+                    let Some(belief) = self.quiet(asked, (*mailbox, *hash)) else {
+                        continue;
+                    };
+                    let answered = found.iter().find(|(other, _)| other == hash);
+                    let answered = answered.map(|(_, expiry)| *expiry);
+                    let live = belief.certain.filter(|expiry| *expiry > self.now);
+                    assert!(
+                        answered == live || belief.certain == answered || self.weather.flips_bits,
+                        "{hash:?} expires at {live:?}, not {answered:?}"
+                    );
+                }
+            }
+            (
+                Command::Revoke { mailbox, .. } | Command::Unrevoke { mailbox, .. },
+                Outcome::Revoked { .. },
+            ) => {
+                self.forget_failed();
+                let revoked = self.revoked.get_mut(mailbox).expect("asked");
+                let change = revoked.in_flight.take().expect("asked");
+                change.apply(&mut revoked.certain);
+            }
+            (Command::KeepCursor { .. }, Outcome::CursorKept) => {
+                self.forget_failed();
+                self.cursor.certain = self.cursor.in_flight.take().expect("asked");
+            }
+            (Command::Dump { .. }, Outcome::Dumped { messages, next }) => {
+                for dumped in &messages {
+                    assert_eq!(namespace(dumped.message.hash), dumped.namespace);
+                    self.judge_message(dumped.mailbox, &dumped.message);
+                }
+                self.events.dumped += messages.len() as u64;
+                self.cursor.seen.extend(next);
             }
             (Command::Retrieve { .. }, Outcome::Retrieved { messages, more }) => {
                 self.judge_retrieved(asked, &messages, more);
@@ -392,23 +783,90 @@ impl World {
         }
     }
 
+    fn judge_deleted(&mut self, ticket: Ticket, asked: &Asked, key: Key, is_deleted: bool) {
+        self.end_change(ticket, key);
+        let belief = self.beliefs.get_mut(&key).expect("asked");
+        let may_live = belief.certain.is_some_and(|current| current > asked.at);
+        let must_live = belief.certain.is_some_and(|current| current > self.now);
+        if !self.weather.flips_bits && belief.maybe.is_empty() {
+            assert!(!is_deleted || may_live, "{key:?} was not there");
+            assert!(is_deleted || !must_live, "{key:?} was there");
+        }
+        if is_deleted || !belief.maybe.is_empty() {
+            belief.certain = None;
+            belief.maybe.clear();
+        }
+    }
+
+    fn judge_expired(
+        &mut self,
+        ticket: Ticket,
+        asked: &Asked,
+        key: Key,
+        (expiry, direction): (Timestamp, Direction),
+        (is_updated, kept): (bool, Option<Timestamp>),
+    ) {
+        self.end_change(ticket, key);
+        let belief = self.beliefs.get_mut(&key).expect("asked");
+        if !self.weather.flips_bits && belief.maybe.is_empty() {
+            let current = belief.certain.filter(|current| *current > asked.at);
+            let must_live = current.is_some_and(|current| current > self.now);
+            let allows = current.is_some_and(|current| direction.allows(current, expiry));
+            assert!(!is_updated || allows, "{key:?} may not move");
+            assert!(is_updated || !(must_live && allows), "{key:?} must move");
+            assert!(
+                kept.is_none() || kept == current && !allows,
+                "{key:?} stays"
+            );
+            assert!(
+                kept.is_some() || !(must_live && !allows),
+                "{key:?} is there"
+            );
+        }
+        if is_updated {
+            belief.certain = Some(expiry);
+            belief.maybe.clear();
+        } else if kept.is_some() {
+            belief.certain = kept;
+            belief.maybe.clear();
+        }
+    }
+
     fn judge_failed(&mut self, ticket: Ticket, command: &Command, fault: StoreFault) {
-        let is_calm = self.weather.faults.write == 0 && !self.weather.fills_up;
+        let faults = self.weather.faults;
+        let is_calm = faults.write == 0 && faults.create == 0 && !self.weather.fills_up;
+        let is_expected = match fault {
+            StoreFault::Busy => true,
+            StoreFault::MailboxFull => self.weather.small_quota,
+            StoreFault::StoreFull => self.weather.small_capacity,
+            _ => !is_calm,
+        };
+        let is_question = matches!(command, Command::Retrieve { .. } | Command::Dump { .. });
         assert!(
-            !is_calm || fault == StoreFault::Busy,
+            is_expected || is_question && self.weather.faults.shorten > 0,
             "{fault:?} of {command:?}"
         );
-        let keys: Vec<_> = match command {
-            Command::Store { mailbox, hash, .. } => vec![(*mailbox, *hash)],
-            Command::Delete { mailbox, hashes } => {
-                hashes.iter().map(|hash| (*mailbox, *hash)).collect()
-            }
-            _ => vec![],
-        };
-        for key in keys {
+        self.events.refused += u64::from(matches!(
+            fault,
+            StoreFault::MailboxFull | StoreFault::StoreFull
+        ));
+        let was_judged = fault != StoreFault::Busy;
+        if let Command::Revoke { mailbox, .. } | Command::Unrevoke { mailbox, .. } = command {
+            let revoked = self.revoked.get_mut(mailbox).expect("asked");
+            let change = revoked.in_flight.take();
+            revoked.failed.extend(change.filter(|_| was_judged));
+        }
+        if let Command::KeepCursor { .. } = command {
+            let change = self.cursor.in_flight.take();
+            self.cursor.failed.extend(change.filter(|_| was_judged));
+        }
+        let is_stepwise = is_stepwise(command);
+        for key in keys_of(command) {
             let change = self.end_change(ticket, key);
-            if fault != StoreFault::Busy {
-                let belief = self.beliefs.get_mut(&key).expect("asked");
+            let belief = self.beliefs.get_mut(&key).expect("asked");
+            if was_judged && is_stepwise {
+                belief.maybe.push(change);
+            } else if was_judged {
                 belief.failed.push(change);
             }
         }
@@ -431,6 +889,10 @@ impl World {
         for belief in self.beliefs.values_mut() {
             belief.failed.clear();
         }
+        for revoked in self.revoked.values_mut() {
+            revoked.failed.clear();
+        }
+        self.cursor.failed.clear();
     }
 
     fn judge_message(&self, mailbox: Mailbox, message: &StoredMessage) {
@@ -483,7 +945,7 @@ impl World {
         }
         let last = arrivals.last().copied();
         let until = if more { last } else { Some(u64::MAX) };
-        if self.weather.faults.read == 0 && !self.weather.flips_bits {
+        if !self.weather.flips_bits {
             self.judge_complete(asked, messages, from, until);
         }
     }
@@ -538,7 +1000,8 @@ impl World {
     /// What is known of a message that nothing happened to since the question.
     fn quiet(&self, asked: &Asked, key: Key) -> Option<&Belief> {
         let belief = self.beliefs.get(&key)?;
-        (asked.versions.get(&key) == Some(&belief.version)).then_some(belief)
+        let is_same = asked.versions.get(&key) == Some(&belief.version);
+        (is_same && belief.maybe.is_empty()).then_some(belief)
     }
 
     /// The power goes, or only the process; what comes back is compared with what was promised.
@@ -549,9 +1012,13 @@ impl World {
             crashes: 1,
             torn_tails: u64::from(statistics.torn_tail_bytes > 0),
             removed_segments: statistics.removed_segment_count,
+            sealed_segments: statistics.sealed_segment_count,
+            compacted_segments: statistics.compacted_segment_count,
+            expired: statistics.expired_count,
+            ..Events::default()
         };
         let mut disk = core::mem::take(self.shard.disk_mut());
-        if self.rng.permille(700) {
+        if self.rng.permille(700) && !self.weather.relaxed {
             disk.crash();
         } else {
             disk.abandon();
@@ -562,7 +1029,7 @@ impl World {
         disk.faults = FaultRates::NONE;
         disk.is_full = false;
         self.weather.faults.read = 0;
-        self.shard = Shard::new(disk, settings(&mut self.rng));
+        self.shard = Shard::new(disk, settings(&mut self.rng, self.weather));
         self.asked.clear();
         if self.weather.flips_bits {
             self.shard.disk_mut().faults.read = read;
@@ -574,13 +1041,118 @@ impl World {
         let found = self.read_everything();
         self.weather.faults.read = read;
         self.compare(&found);
+        self.compare_states();
+    }
+
+    /// Asks something that is answered from memory, or by reading on a disk without faults.
+    fn ask_now(&mut self, command: Command) -> Outcome {
+        self.shard
+            .handle_command(Ticket(u64::MAX), command, self.now);
+        for _ in 0..HEAL_CALLS_MAX {
+            self.shard.handle_disk(self.now);
+            match self.shard.poll_outcome() {
+                Some((Ticket(u64::MAX), outcome)) => return outcome,
+                Some((ticket, outcome)) => {
+                    let asked = self.asked.remove(&ticket).expect("asked once, not twice");
+                    self.judge(ticket, &asked, outcome);
+                }
+                None => {}
+            }
+        }
+        panic!("never answered");
+    }
+
+    /// Compares what is kept beside messages with what may be.
+    fn compare_states(&mut self) {
+        for index in 0..MAILBOX_COUNT {
+            let mailbox = mailbox(index);
+            let outcome = self.ask_now(Command::Revocations { mailbox });
+            let Outcome::Revocations(tokens) = outcome else {
+                panic!("{outcome:?}");
+            };
+            let revoked = self.revoked.entry(mailbox).or_default();
+            let is_possible = revoked.allows(&tokens) || self.weather.flips_bits;
+            assert!(is_possible, "{tokens:?} of {revoked:?}");
+            *revoked = Revoked {
+                certain: tokens,
+                ..Revoked::default()
+            };
+        }
+        let outcome = self.ask_now(Command::Cursor { peer: PEER });
+        let Outcome::Cursor(cursor) = outcome else {
+            panic!("{outcome:?}");
+        };
+        let belief = &self.cursor;
+        let mut possible = belief.failed.iter().chain(&belief.in_flight);
+        let is_possible = cursor == belief.certain || possible.any(|one| *one == cursor);
+        assert!(
+            is_possible || self.weather.flips_bits,
+            "{cursor:?} of {belief:?}"
+        );
+        self.cursor = CursorBelief {
+            certain: cursor,
+            seen: core::mem::take(&mut self.cursor.seen),
+            ..CursorBelief::default()
+        };
+    }
+
+    /// A dump from the beginning to the end, on a quiet shard, finds what is there and nothing else;
+    /// and so do the counts.
+    fn dump_everything(&mut self) {
+        let mut found = BTreeMap::new();
+        let mut from = DumpCursor::START;
+        loop {
+            let outcome = self.ask_now(Command::Dump {
+                from,
+                territory: Territory::everything(),
+                size_max: 50_000,
+            });
+            let Outcome::Dumped { messages, next } = outcome else {
+                panic!("{outcome:?}");
+            };
+            for dumped in messages {
+                self.judge_message(dumped.mailbox, &dumped.message);
+                found.insert((dumped.mailbox, dumped.message.hash), dumped.message.expiry);
+            }
+            match next {
+                Some(next) => from = next,
+                None => break,
+            }
+        }
+        if self.weather.flips_bits {
+            return;
+        }
+        for (key, belief) in self
+            .beliefs
+            .iter()
+            .filter(|(_, belief)| belief.maybe.is_empty())
+        {
+            let live = belief.certain.filter(|expiry| *expiry > self.now);
+            assert_eq!(found.get(key).copied(), live, "{key:?} in a dump");
+        }
+        let outcome = self.ask_now(Command::Survey {
+            territories: vec![Territory::everything(), Territory(vec![])],
+        });
+        let Outcome::Surveyed(counts) = outcome else {
+            panic!("{outcome:?}");
+        };
+        let statistics = self.shard.statistics();
+        assert_eq!(counts[0].message_count, statistics.message_count);
+        assert_eq!(counts[0].size, statistics.message_bytes);
+        assert_eq!(counts[1].mailbox_count, 0);
+        let by_namespace = self.shard.namespaces().map(|(_, tally)| tally.count);
+        assert_eq!(by_namespace.sum::<u64>(), statistics.message_count);
+        assert!(
+            statistics.message_count >= found.len() as u64,
+            "and expired ones"
+        );
     }
 
     /// Every message with its expiry, in the order of arrival within its box; page by page.
     fn read_everything(&mut self) -> Vec<(Key, Timestamp)> {
         let mut found = Vec::new();
         for index in 0..MAILBOX_COUNT {
-            for namespace in [0, -10, 2].map(Namespace) {
+            for namespace in NAMESPACES.map(Namespace) {
                 let mut after = None;
                 loop {
                     let (messages, more) = self.read_page(mailbox(index), namespace, after);
@@ -640,6 +1212,7 @@ impl World {
                 .iter()
                 .map(|(key, _)| &self.beliefs[key])
                 .filter(|belief| belief.in_flight.is_empty() && belief.failed.is_empty())
+                .filter(|belief| belief.maybe.is_empty())
                 .filter_map(|belief| belief.arrival)
                 .collect();
             assert!(arrivals.is_sorted() || !is_exact, "in the order of arrival");
@@ -670,13 +1243,84 @@ impl World {
     }
 }
 
-fn settings(rng: &mut Rng) -> Settings {
+/// The messages that a store into a public outbox replaces.
+fn replaced_by(key: Key) -> Vec<Key> {
+    let box_namespace = namespace(key.1);
+    if !box_namespace.is_public_outbox() {
+        return Vec::new();
+    }
+    let mut others = in_scope(key.0, Scope::One(box_namespace));
+    others.retain(|other| *other != key);
+    others
+}
+
+/// Every message that there may be in these boxes.
+fn in_scope(mailbox: Mailbox, scope: Scope) -> Vec<Key> {
+    (0..HASH_COUNT)
+        .map(hash)
+        .filter(|hash| scope.contains(namespace(*hash)))
+        .map(|hash| (mailbox, hash))
+        .collect()
+}
+
+/// What a command changes.
+fn keys_of(command: &Command) -> Vec<Key> {
+    match command {
+        Command::Store { mailbox, hash, .. } => {
+            let mut keys = replaced_by((*mailbox, *hash));
+            keys.push((*mailbox, *hash));
+            keys
+        }
+        Command::Delete { mailbox, hashes } => {
+            hashes.iter().map(|hash| (*mailbox, *hash)).collect()
+        }
+        Command::Expire {
+            mailbox, targets, ..
+        } => targets.iter().map(|(hash, _)| (*mailbox, *hash)).collect(),
+        Command::DeleteAll {
+            mailbox,
+            scope,
+            before,
+        } => {
+            let mut keys = in_scope(*mailbox, *scope);
+            keys.retain(|key| before.is_none_or(|before| timestamp(key.1) <= before));
+            keys
+        }
+        Command::ExpireAll { mailbox, scope, .. } => in_scope(*mailbox, *scope),
+        _ => Vec::new(),
+    }
+}
+
+/// Whether it goes through several commits, so that a part may count when it fails.
+fn is_stepwise(command: &Command) -> bool {
+    match command {
+        Command::Store { hash, .. } => namespace(*hash).is_public_outbox(),
+        Command::DeleteAll { .. } | Command::ExpireAll { .. } => true,
+        _ => false,
+    }
+}
+
+fn settings(rng: &mut Rng, weather: Weather) -> Settings {
+    let segment_size = Settings::SEGMENT_SIZE_MIN + (rng.below(40) as u64) * 4096;
     Settings {
-        segment_size: Settings::SEGMENT_SIZE_MIN + (rng.below(40) as u64) * 4096,
+        segment_size,
         waiting_count_max: 4 + rng.below(60),
         tail_cache_size: rng.below(200_000),
         commit_count_max: 1 + rng.below(6),
         table_key: rng.next().to_le_bytes().repeat(2).try_into().unwrap(),
+        dead_percent_max: [5, 20, 50][rng.below(3)],
+        durability: if weather.relaxed {
+            Durability::Relaxed(core::time::Duration::from_millis(50))
+        } else {
+            Durability::Durable
+        },
+        mailbox_message_count_max: if weather.small_quota { 5 } else { 1000 },
+        capacity: if weather.small_capacity {
+            segment_size * 7
+        } else {
+            1 << 30
+        },
+        has_deliberate_bug: weather.ignores_voids,
         ..Settings::default()
     }
 }
