@@ -4,7 +4,7 @@ use cepa_wire::record::Position;
 use cepa_wire::{Mailbox, MessageHash, Timestamp};
 
 use crate::disk::SegmentId;
-use crate::index::{Entry, Index, MessageId};
+use crate::index::{Entry, ExpireAt, Index, MessageId};
 use crate::segment::Segments;
 use crate::state::{self, State, States};
 
@@ -13,8 +13,8 @@ use crate::state::{self, State, States};
 pub(crate) enum Effect {
     /// A Store: replaces what was there by this hash (it had expired).
     Insert(Entry),
-    /// An Expire that stands in this segment.
-    SetExpiry(Mailbox, MessageHash, Timestamp, SegmentId),
+    /// An Expire.
+    SetExpiry(Mailbox, MessageHash, Timestamp, ExpireAt),
     /// A Delete that stands in this segment.
     Remove(Mailbox, MessageHash, SegmentId),
     /// A Store was copied, with this expiry.
@@ -29,7 +29,7 @@ pub(crate) enum Effect {
     MoveExpiry {
         mailbox: Mailbox,
         hash: MessageHash,
-        from: SegmentId,
+        from: ExpireAt,
         to: SegmentId,
     },
     /// A Delete or an Expire of a message that is gone was copied to the first segment; the
@@ -82,16 +82,16 @@ impl Catalog {
                 }
                 self.insert(&entry);
             }
-            Effect::SetExpiry(mailbox, hash, expiry, segment) => {
+            Effect::SetExpiry(mailbox, hash, expiry, at) => {
                 if let Some(id) = self.index.find(mailbox, hash) {
-                    self.set_expiry(id, expiry, segment);
+                    self.set_expiry(id, expiry, at);
                 }
             }
             Effect::Remove(mailbox, hash, segment) => {
                 if let Some(id) = self.index.find(mailbox, hash)
-                    && let Some((entry, expiry_segment)) = self.index.remove(id)
+                    && let Some((entry, expire)) = self.index.remove(id)
                 {
-                    self.release(&entry, expiry_segment);
+                    self.release(&entry, expire);
                     self.segments.hide(segment, entry.segment());
                 }
             }
@@ -109,11 +109,15 @@ impl Catalog {
                 to,
             } => {
                 if let Some((id, entry)) = self.index.find_entry(mailbox, hash)
-                    && self.index.expiry_segment(id) == Some(from)
+                    && self.index.expire_at(id) == Some(from)
                 {
-                    self.index.set_expiry_segment(id, to);
+                    let at = ExpireAt {
+                        segment: to,
+                        ..from
+                    };
+                    self.index.set_expire_at(id, at);
                     self.segments.hold(to, 0, entry.expiry);
-                    self.segments.release(from, 0);
+                    self.segments.release(from.segment, 0);
                 }
             }
             Effect::Hide(by, hidden) => self.segments.hide(by, hidden),
@@ -147,11 +151,11 @@ impl Catalog {
         self.index.insert_at(owner, entry)
     }
 
-    /// Moves the expiry of a message, as an Expire in `segment` says.
-    pub(crate) fn set_expiry(&mut self, id: MessageId, expiry: Timestamp, segment: SegmentId) {
-        self.segments.hold(segment, 0, expiry);
-        if let Some(old) = self.index.set_expiry(id, expiry, segment) {
-            self.segments.release(old, 0);
+    /// Moves the expiry of a message, as an Expire says.
+    pub(crate) fn set_expiry(&mut self, id: MessageId, expiry: Timestamp, at: ExpireAt) {
+        self.segments.hold(at.segment, 0, expiry);
+        if let Some(old) = self.index.set_expiry(id, expiry, at) {
+            self.segments.release(old.segment, 0);
         }
     }
 
@@ -181,15 +185,15 @@ impl Catalog {
     /// Takes a message out, leaving nothing on the disk: it has expired, is not ours, or can't be
     /// read.
     pub(crate) fn remove(&mut self, id: MessageId) -> Option<Entry> {
-        let (entry, expiry_segment) = self.index.remove(id)?;
-        self.release(&entry, expiry_segment);
+        let (entry, expire) = self.index.remove(id)?;
+        self.release(&entry, expire);
         Some(entry)
     }
 
-    fn release(&mut self, entry: &Entry, expiry_segment: Option<SegmentId>) {
+    fn release(&mut self, entry: &Entry, expire: Option<ExpireAt>) {
         let size = u64::from(entry.record_size);
         self.segments.release(entry.segment(), size);
-        if let Some(segment) = expiry_segment {
+        if let Some(ExpireAt { segment, .. }) = expire {
             self.segments.release(segment, 0);
             // It may have been shortened: the Store says a later time.
             self.segments.hide(segment, entry.segment());
@@ -211,11 +215,11 @@ impl Catalog {
             return;
         }
         let size = u64::from(entry.record_size);
-        let expiry_segment = self.index.set_position(id, to, expiry);
+        let expire = self.index.set_position(id, to, expiry);
         self.segments.hold(SegmentId(to.segment), size, expiry);
         self.segments.release(SegmentId(from.segment), size);
-        if let Some(segment) = expiry_segment {
-            self.segments.release(segment, 0);
+        if let Some(at) = expire {
+            self.segments.release(at.segment, 0);
         }
         // Its former place is stale until the segment is gone: the copy has the larger version, so
         // it must stay as long as that, or an older expiry would count again.

@@ -61,6 +61,13 @@ impl Entry {
     }
 }
 
+/// The Expire that moved a message's expiry last: several for it may stand in one segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ExpireAt {
+    pub(crate) segment: SegmentId,
+    pub(crate) sequence: u64,
+}
+
 /// Where a message is, or would be.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Location {
@@ -180,7 +187,7 @@ pub(crate) struct Index {
     by_hash: Table,
     by_mailbox: Table,
     /// Where the Expire record stands that moved a message's expiry last.
-    expiry_segments: BTreeMap<u32, SegmentId>,
+    expires: BTreeMap<u32, ExpireAt>,
     by_namespace: BTreeMap<Namespace, Tally>,
     total: Tally,
     mailbox_count: u64,
@@ -195,7 +202,7 @@ impl Index {
             mailboxes: Slab::default(),
             by_hash: Table::default(),
             by_mailbox: Table::default(),
-            expiry_segments: BTreeMap::new(),
+            expires: BTreeMap::new(),
             by_namespace: BTreeMap::new(),
             total: Tally::default(),
             mailbox_count: 0,
@@ -234,7 +241,7 @@ impl Index {
             + self.mailboxes.memory_size()
             + self.by_hash.memory_size()
             + self.by_mailbox.memory_size()
-            + self.expiry_segments.len() * 16
+            + self.expires.len() * 32
     }
 
     /// The message of that hash, in whatever namespace.
@@ -334,7 +341,7 @@ impl Index {
     }
 
     /// Takes a message out; gives it and where its last Expire stands.
-    pub(crate) fn remove(&mut self, id: MessageId) -> Option<(Entry, Option<SegmentId>)> {
+    pub(crate) fn remove(&mut self, id: MessageId) -> Option<(Entry, Option<ExpireAt>)> {
         let entry = self.get(id)?;
         let cell = *self.cells.get(id.0)?;
         let owner = self.boxes.get(cell.box_number)?.mailbox;
@@ -358,15 +365,15 @@ impl Index {
             cell.box_number = NONE;
         }
         self.cells.free(id.0);
-        let expiry_segment = self.expiry_segments.remove(&id.0);
+        let expire = self.expires.remove(&id.0);
         self.count(owner, &entry, false);
         self.drop_box(cell.box_number, owner);
-        Some((entry, expiry_segment))
+        Some((entry, expire))
     }
 
     /// Where the Expire stands that moved its expiry last.
-    pub(crate) fn expiry_segment(&self, id: MessageId) -> Option<SegmentId> {
-        self.expiry_segments.get(&id.0).copied()
+    pub(crate) fn expire_at(&self, id: MessageId) -> Option<ExpireAt> {
+        self.expires.get(&id.0).copied()
     }
 
     /// Moves its expiry; gives where the Expire stood that moved it before.
@@ -374,18 +381,18 @@ impl Index {
         &mut self,
         id: MessageId,
         expiry: Timestamp,
-        segment: SegmentId,
-    ) -> Option<SegmentId> {
+        at: ExpireAt,
+    ) -> Option<ExpireAt> {
         let entry = self.get(id)?;
         if let Some(cell) = self.cells.get_mut(id.0) {
             cell.packed = pack(&Entry { expiry, ..entry });
         }
-        self.expiry_segments.insert(id.0, segment)
+        self.expires.insert(id.0, at)
     }
 
     /// The Expire that moved its expiry last was copied elsewhere.
-    pub(crate) fn set_expiry_segment(&mut self, id: MessageId, segment: SegmentId) {
-        self.expiry_segments.insert(id.0, segment);
+    pub(crate) fn set_expire_at(&mut self, id: MessageId, at: ExpireAt) {
+        self.expires.insert(id.0, at);
     }
 
     /// Its record was copied elsewhere, with its expiry; gives where the Expire stood that moved
@@ -395,7 +402,7 @@ impl Index {
         id: MessageId,
         position: Position,
         expiry: Timestamp,
-    ) -> Option<SegmentId> {
+    ) -> Option<ExpireAt> {
         let entry = self.get(id)?;
         if let Some(cell) = self.cells.get_mut(id.0) {
             cell.segment = position.segment;
@@ -405,7 +412,7 @@ impl Index {
                 ..entry
             });
         }
-        self.expiry_segments.remove(&id.0)
+        self.expires.remove(&id.0)
     }
 
     /// The messages of a box behind the given one, or all, in the order of arrival.

@@ -489,6 +489,11 @@ impl Segments {
         self.sealed.get(&id).map(|sealed| sealed.state.data_end)
     }
 
+    /// Whether it is there and not about to be removed.
+    pub(crate) fn is_readable(&self, id: SegmentId) -> bool {
+        self.sealed.contains_key(&id) || self.open.iter().flatten().any(|open| open.id == id)
+    }
+
     fn exists(&self, id: SegmentId) -> bool {
         self.sealed.contains_key(&id)
             || self.dead.contains_key(&id)

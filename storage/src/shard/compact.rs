@@ -19,7 +19,7 @@ use crate::Disk;
 use crate::catalog::Effect;
 use crate::class::Class;
 use crate::disk::{Access, BLOCK_SIZE, DiskError, Operation, SegmentId};
-use crate::index::Entry;
+use crate::index::{Entry, ExpireAt};
 use crate::scan::Scan;
 use crate::segment::Facts;
 use crate::state::Subject;
@@ -73,6 +73,12 @@ impl<D: Disk> Shard<D> {
             return;
         }
         let segment = compaction.segment;
+        if !self.catalog.segments.is_readable(segment) {
+            // Nothing of it is needed any more, and it is being removed.
+            self.compaction = None;
+            self.counts.compacted_segment_count += 1;
+            return;
+        }
         let Some((offset, size)) = compaction.scan.next_read() else {
             let is_damaged = compaction.is_damaged || compaction.scan.is_damaged();
             self.compaction = None;
@@ -244,12 +250,16 @@ impl Former<'_> {
     /// Keeps the targets that it moved last, and those that are gone and would be back without it.
     fn copy_expire(&mut self, expire: &Expire<'_>, position: Position) -> Result<(), NoRoom> {
         let from = SegmentId(position.segment);
+        let at = ExpireAt {
+            segment: from,
+            sequence: expire.sequence,
+        };
         let mut kept = Vec::new();
         let mut moved = Vec::new();
         for target in expire.targets() {
             let index = &self.catalog.index;
             let id = index.find(expire.mailbox, target.hash);
-            let counts = id.is_some_and(|id| index.expiry_segment(id) == Some(from));
+            let counts = id.is_some_and(|id| index.expire_at(id) == Some(at));
             let segment = SegmentId(target.segment);
             if counts {
                 moved.push(target.hash);
@@ -272,7 +282,7 @@ impl Former<'_> {
                 Effect::MoveExpiry {
                     mailbox,
                     hash,
-                    from,
+                    from: at,
                     to,
                 }
             } else {

@@ -112,7 +112,12 @@ impl<D: Disk> Shard<D> {
             self.finish_dump(dump, Some(at));
             return;
         }
-        let Some((offset, size)) = dump.scan.next_read() else {
+        // One that died meanwhile has nothing to give.
+        let next_read = dump
+            .scan
+            .next_read()
+            .filter(|_| self.catalog.segments.is_readable(dump.scan.segment()));
+        let Some((offset, size)) = next_read else {
             let next = dump.scan.segment().0.checked_add(1);
             let next = next.map(|segment| DumpCursor { segment, offset: 0 });
             match next.and_then(|next| self.scan_from(next)) {

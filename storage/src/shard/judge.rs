@@ -17,7 +17,7 @@ use super::quota;
 use crate::catalog::{Catalog, Effect};
 use crate::class::Class;
 use crate::command::Direction;
-use crate::index::Entry;
+use crate::index::{Entry, ExpireAt};
 use crate::state::{self, Revocations, State};
 use crate::{Outcome, Settings, StoreFault};
 
@@ -387,7 +387,8 @@ impl Former<'_> {
         self.commit.record_bytes += size as u64;
         for (hash, live) in moved {
             self.set_pending(mailbox, *hash, Some(*live));
-            let effect = Effect::SetExpiry(mailbox, *hash, live.expiry, segment);
+            let at = ExpireAt { segment, sequence };
+            let effect = Effect::SetExpiry(mailbox, *hash, live.expiry, at);
             self.commit.effects.push(effect);
         }
         Ok(())

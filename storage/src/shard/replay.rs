@@ -7,7 +7,7 @@ use cepa_wire::{Mailbox, MessageHash, Timestamp};
 
 use crate::catalog::Catalog;
 use crate::disk::SegmentId;
-use crate::index::{Entry, MessageId};
+use crate::index::{Entry, ExpireAt, MessageId};
 use crate::scan::{Damage, Site};
 use crate::state::{State, Subject};
 
@@ -225,7 +225,11 @@ impl Replay {
         if let Some((number, expiry, by)) = mark.expire
             && number > store.version
         {
-            catalog.set_expiry(id, expiry, by);
+            let at = ExpireAt {
+                segment: by,
+                sequence: number,
+            };
+            catalog.set_expiry(id, expiry, at);
         }
     }
 
@@ -248,7 +252,11 @@ impl Replay {
         if let Some(id) = catalog.index.find(key.0, key.1)
             && number > self.numbers(id).version
         {
-            catalog.set_expiry(id, expiry, segment);
+            let at = ExpireAt {
+                segment,
+                sequence: number,
+            };
+            catalog.set_expiry(id, expiry, at);
         }
     }
 
