@@ -407,8 +407,8 @@ impl Index {
         if let Some(cell) = self.cells.get_mut(id.0) {
             cell.segment = position.segment;
             cell.packed = pack(&Entry {
-                position,
                 expiry,
+                position,
                 ..entry
             });
         }

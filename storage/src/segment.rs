@@ -182,6 +182,26 @@ impl Segment<Open> {
     }
 }
 
+impl Segment<Sealed> {
+    /// Whether copying what lives frees it of everything.
+    fn may_be_copied(&self, stale: &BTreeSet<SegmentId>) -> bool {
+        let Sealed {
+            is_damaged,
+            is_exhausted,
+            index,
+            ..
+        } = &self.state;
+        let Tally {
+            hides, has_void, ..
+        } = &self.tally;
+        let is_quiet = index.is_none() && self.tally.pin_count == 0;
+        let is_readable = !is_damaged && !is_exhausted;
+        // Its dead records may hide what stands in a stale one; and of the void it alone knows.
+        let shields = *has_void && !hides.is_empty() || !hides.is_disjoint(stale);
+        is_quiet && is_readable && !shields
+    }
+}
+
 /// What is to be written to end a sealed segment.
 #[derive(Debug)]
 pub(crate) struct Ending {
@@ -445,15 +465,7 @@ impl Segments {
     /// Sealed segments that may be copied elsewhere.
     pub(crate) fn compactable(&self) -> impl Iterator<Item = Facts> {
         let sealed = self.sealed.values();
-        let able = sealed.filter(|one| {
-            !one.state.is_damaged
-                && !one.state.is_exhausted
-                && !(one.tally.has_void && !one.tally.hides.is_empty())
-                // Its dead records may hide what stands there.
-                && one.tally.hides.is_disjoint(&self.stale)
-                && one.state.index.is_none()
-                && one.tally.pin_count == 0
-        });
+        let able = sealed.filter(|one| one.may_be_copied(&self.stale));
         able.map(|one| Facts {
             id: one.id,
             size: one.state.data_end,

@@ -174,10 +174,8 @@ pub struct Store<'a> {
 /// The expiry of messages moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expire<'a> {
-    /// Whose.
-    pub mailbox: Mailbox,
-    /// Its place in the order of records.
-    pub sequence: u64,
+    mailbox: Mailbox,
+    sequence: u64,
     targets: &'a [[u8; EXPIRE_TARGET_SIZE]],
 }
 
@@ -195,10 +193,8 @@ pub struct ExpireTarget {
 /// Messages went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delete<'a> {
-    /// Whose.
-    pub mailbox: Mailbox,
-    /// Its place in the order of records.
-    pub sequence: u64,
+    mailbox: Mailbox,
+    sequence: u64,
     targets: &'a [[u8; DELETE_TARGET_SIZE]],
 }
 
@@ -382,6 +378,16 @@ impl<'a> Store<'a> {
 }
 
 impl<'a> Expire<'a> {
+    /// Whose messages.
+    pub const fn mailbox(&self) -> Mailbox {
+        self.mailbox
+    }
+
+    /// Its place in the order of records.
+    pub const fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
     fn parse(body: &'a [u8]) -> Option<Self> {
         let (mailbox, sequence, targets) = parse_targets(body)?;
         Some(Self {
@@ -431,6 +437,16 @@ impl<'a> Expire<'a> {
 }
 
 impl<'a> Delete<'a> {
+    /// Whose messages.
+    pub const fn mailbox(&self) -> Mailbox {
+        self.mailbox
+    }
+
+    /// Its place in the order of records.
+    pub const fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
     fn parse(body: &'a [u8]) -> Option<Self> {
         let (mailbox, sequence, targets) = parse_targets(body)?;
         Some(Self {

@@ -368,7 +368,7 @@ impl<D: Disk> Shard<D> {
             return;
         };
         commit.outstanding -= 1;
-        commit.fault = commit.fault.or(result.err());
+        commit.fault = commit.fault.or_else(|| result.err());
         self.settle_commits();
     }
 

@@ -14,6 +14,7 @@ use cepa_wire::record::{
 
 use super::change::Copy;
 use super::judge::{Former, NoRoom};
+use super::pending::{Fate, Live};
 use super::{Purpose, Shard};
 use crate::Disk;
 use crate::catalog::Effect;
@@ -211,12 +212,10 @@ impl Former<'_> {
         let Some(entry) = self.find_here(store, position) else {
             return Ok(());
         };
-        let pending = self.pending(store.mailbox, store.hash);
-        let expiry = match pending {
-            // It is being deleted.
-            Some(None) => return Ok(()),
-            Some(Some(live)) => live.expiry,
-            None => entry.expiry,
+        let expiry = match self.pendings.get(store.mailbox, store.hash) {
+            Fate::Gone => return Ok(()),
+            Fate::Live(live) => live.expiry,
+            Fate::Unchanged => entry.expiry,
         };
         if expiry <= self.now {
             return Ok(());
@@ -231,7 +230,7 @@ impl Former<'_> {
         let (to, _) = part.append(|at, out| copy.encode(at, out));
         self.sequence();
         self.commit.copied_bytes += size as u64;
-        let live = super::pending::Live {
+        let live = Live {
             namespace: store.namespace,
             expiry,
             segment: SegmentId(to.segment),
@@ -252,13 +251,13 @@ impl Former<'_> {
         let from = SegmentId(position.segment);
         let at = ExpireAt {
             segment: from,
-            sequence: expire.sequence,
+            sequence: expire.sequence(),
         };
         let mut kept = Vec::new();
         let mut moved = Vec::new();
         for target in expire.targets() {
             let index = &self.catalog.index;
-            let id = index.find(expire.mailbox, target.hash);
+            let id = index.find(expire.mailbox(), target.hash);
             let counts = id.is_some_and(|id| index.expire_at(id) == Some(at));
             let segment = SegmentId(target.segment);
             if counts {
@@ -272,7 +271,7 @@ impl Former<'_> {
             return Ok(());
         };
         let class = Class::of(last_expiry, self.now);
-        let (mailbox, sequence) = (expire.mailbox, expire.sequence);
+        let (mailbox, sequence) = (expire.mailbox(), expire.sequence());
         let part = self.room(class, Expire::size(kept.len()), false)?;
         let to = part.segment();
         let (_, size) = part.append(|at, out| Expire::encode(mailbox, sequence, &kept, at, out));
@@ -304,7 +303,7 @@ impl Former<'_> {
         if kept.is_empty() {
             return Ok(());
         }
-        let (mailbox, sequence) = (delete.mailbox, delete.sequence);
+        let (mailbox, sequence) = (delete.mailbox(), delete.sequence());
         let part = self.room(Class::Fortnight, Delete::size(kept.len()), false)?;
         let to = part.segment();
         let (_, size) = part.append(|at, out| Delete::encode(mailbox, sequence, &kept, at, out));

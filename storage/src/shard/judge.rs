@@ -12,7 +12,7 @@ use super::change::{
 };
 use super::commit::Commit;
 use super::part::Part;
-use super::pending::{Live, Pendings};
+use super::pending::{Fate, Live, Pendings};
 use super::quota;
 use crate::catalog::{Catalog, Effect};
 use crate::class::Class;
@@ -83,14 +83,18 @@ impl Former<'_> {
 
     /// The message as it will be, if it will not have expired.
     fn find_live(&self, mailbox: Mailbox, hash: MessageHash) -> Option<Live> {
-        let live = self.pendings.get(mailbox, hash).unwrap_or_else(|| {
-            let (_, entry) = self.catalog.index.find_entry(mailbox, hash)?;
-            Some(Live {
-                namespace: entry.namespace,
-                expiry: entry.expiry,
-                segment: entry.segment(),
-            })
-        });
+        let live = match self.pendings.get(mailbox, hash) {
+            Fate::Live(live) => Some(live),
+            Fate::Gone => None,
+            Fate::Unchanged => {
+                let found = self.catalog.index.find_entry(mailbox, hash);
+                found.map(|(_, entry)| Live {
+                    namespace: entry.namespace,
+                    expiry: entry.expiry,
+                    segment: entry.segment(),
+                })
+            }
+        };
         live.filter(|live| live.expiry > self.now)
     }
 
@@ -397,11 +401,6 @@ impl Former<'_> {
     pub(super) fn set_pending(&mut self, mailbox: Mailbox, hash: MessageHash, state: Option<Live>) {
         let number = self.commit.number;
         self.pendings.set(mailbox, hash, number, state);
-    }
-
-    /// The expiry that a message will have, wherever its Store stands.
-    pub(super) fn pending(&self, mailbox: Mailbox, hash: MessageHash) -> Option<Option<Live>> {
-        self.pendings.get(mailbox, hash)
     }
 }
 

@@ -15,6 +15,15 @@ pub(super) struct Live {
     pub(super) segment: SegmentId,
 }
 
+/// What commits under way make of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// None changes it.
+    Unchanged,
+    Live(Live),
+    Gone,
+}
+
 #[derive(Debug)]
 struct Pending {
     mailbox: Mailbox,
@@ -40,19 +49,24 @@ impl Pendings {
         }
     }
 
-    /// What the message will be; `None` when no commit changes it.
-    pub(super) fn get(&self, mailbox: Mailbox, hash: MessageHash) -> Option<Option<Live>> {
+    /// What the message will be.
+    pub(super) fn get(&self, mailbox: Mailbox, hash: MessageHash) -> Fate {
         if self.table.is_empty() {
-            return None;
+            return Fate::Unchanged;
         }
         let key = key(&self.hasher, &mailbox, &hash);
-        self.table
-            .find(key, |one| one.hash == hash && one.mailbox == mailbox)
-            .map(|one| one.state)
+        let found = self
+            .table
+            .find(key, |one| one.hash == hash && one.mailbox == mailbox);
+        match found.map(|one| one.state) {
+            None => Fate::Unchanged,
+            Some(None) => Fate::Gone,
+            Some(Some(live)) => Fate::Live(live),
+        }
     }
 
     pub(super) fn contains(&self, mailbox: Mailbox, hash: MessageHash) -> bool {
-        self.get(mailbox, hash).is_some()
+        self.get(mailbox, hash) != Fate::Unchanged
     }
 
     /// Whether any message of the mailbox is changed.

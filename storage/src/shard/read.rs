@@ -220,7 +220,7 @@ impl<D: Disk> Shard<D> {
         match result {
             // A record that is cut is not read, which is not the same as damaged.
             Ok(bytes) if bytes.len() as u64 >= run.size => {
-                self.check_run(&mut retrieval, run, &bytes)
+                self.check_run(&mut retrieval, run, &bytes);
             }
             // One block that can't be read must not hide its neighbours: each by itself.
             _ if run.chosen.len() > 1 => {
@@ -297,22 +297,35 @@ impl<D: Disk> Shard<D> {
             more |= unread.is_some();
             chosen.truncate(unread.unwrap_or(chosen.len()));
         }
-        let is_all_gone = !chosen.iter().any(is_there);
         let messages: Vec<_> = chosen
             .into_iter()
-            .filter(|one| one.entry.expiry > self.clock)
-            .filter_map(|one| one.message)
+            .filter_map(|one| self.settle_expiry(one))
             .collect();
         if !messages.is_empty() || !more {
             let outcome = Outcome::Retrieved { messages, more };
             self.answer(retrieve.ticket, outcome);
-        } else if is_all_gone && !is_disk_failed {
+        } else if !is_disk_failed {
             // An empty answer with more behind it would have the client ask the same again for
-            // ever. What was chosen is gone from the index, so the next choice goes on behind it.
+            // ever. What was chosen is gone from the index, or will be when the commit that changes
+            // it has ended, so the next choice goes on behind it.
             self.reader.waiting.push_front(retrieve);
         } else {
             self.answer(retrieve.ticket, Outcome::Failed(StoreFault::DiskFailed));
         }
+    }
+}
+
+impl<D: Disk> Shard<D> {
+    /// The message that was read, if it has not expired since; its expiry may have moved up.
+    fn settle_expiry(&self, one: Chosen) -> Option<StoredMessage> {
+        let Entry { mailbox, hash, .. } = one.entry;
+        if one.entry.expiry > self.clock {
+            return one.message;
+        }
+        let (_, now) = self.catalog.find_live(mailbox, hash, self.clock)?;
+        let expiry = now.expiry;
+        one.message
+            .map(|message| StoredMessage { expiry, ..message })
     }
 }
 

@@ -112,6 +112,20 @@ impl Recovery {
         let at = self.found.binary_search_by_key(&id, |found| found.id);
         self.found.get_mut(at.ok()?)
     }
+
+    /// One that can't be read costs only time: the segment is read whole.
+    fn handle_trailer(&mut self, id: SegmentId, result: Result<Bytes, DiskError>) {
+        self.outstanding -= 1;
+        let Some(found) = self.find(id) else {
+            return;
+        };
+        let trailer = result
+            .ok()
+            .and_then(|bytes| SegmentTrailer::parse(&bytes, id.0).ok());
+        found.trailer = trailer.filter(|trailer| {
+            trailer.index_begin >= BLOCK && trailer.index_end <= found.size - BLOCK
+        });
+    }
 }
 
 impl<D: Disk> Shard<D> {
@@ -137,7 +151,7 @@ impl<D: Disk> Shard<D> {
         match step {
             Step::List => self.handle_list(&mut recovery, result),
             Step::Header(id) => self.handle_header(&mut recovery, id, read_bytes(result)),
-            Step::Trailer(id) => self.handle_trailer(&mut recovery, id, read_bytes(result)),
+            Step::Trailer(id) => recovery.handle_trailer(id, read_bytes(result)),
             Step::Records(id) => self.handle_records(&mut recovery, id, read_bytes(result)),
             Step::Sync(id) => {
                 recovery.outstanding -= 1;
@@ -255,25 +269,6 @@ impl<D: Disk> Shard<D> {
         if let Some(found) = recovery.find(id) {
             found.header = header;
         }
-    }
-
-    fn handle_trailer(
-        &mut self,
-        recovery: &mut Recovery,
-        id: SegmentId,
-        result: Result<Bytes, DiskError>,
-    ) {
-        recovery.outstanding -= 1;
-        let Some(found) = recovery.find(id) else {
-            return;
-        };
-        // One that can't be read costs only time: the segment is read whole.
-        let trailer = result
-            .ok()
-            .and_then(|bytes| SegmentTrailer::parse(&bytes, id.0).ok());
-        found.trailer = trailer.filter(|trailer| {
-            trailer.index_begin >= BLOCK && trailer.index_end <= found.size - BLOCK
-        });
     }
 
     fn begin_records(&mut self, recovery: &mut Recovery) {

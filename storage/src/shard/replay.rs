@@ -106,8 +106,8 @@ impl Replay {
     ) -> bool {
         let number = match record {
             Record::Store(store) => store.version.max(store.sequence),
-            Record::Expire(expire) => expire.sequence,
-            Record::Delete(delete) => delete.sequence,
+            Record::Expire(expire) => expire.sequence(),
+            Record::Delete(delete) => delete.sequence(),
             Record::State(state) => state.sequence,
             Record::Commit(_) | Record::Index(_) => return true,
         };
@@ -124,13 +124,13 @@ impl Replay {
             Record::Store(store) => self.handle_store(catalog, segment, offset, &store, size),
             Record::Expire(expire) => {
                 for target in expire.targets() {
-                    let key = (expire.mailbox, target.hash);
+                    let key = (expire.mailbox(), target.hash);
                     self.handle_expire(catalog, key, number, target.expiry, segment);
                 }
             }
             Record::Delete(delete) => {
                 for target in delete.targets() {
-                    let key = (delete.mailbox, target.hash);
+                    let key = (delete.mailbox(), target.hash);
                     self.handle_delete(catalog, key, number, segment);
                 }
             }

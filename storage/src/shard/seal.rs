@@ -88,8 +88,8 @@ impl<D: Disk> Shard<D> {
         };
         let segment = sealing.segment;
         let operation = match sealing.phase {
-            Phase::Index => match sealing.next_slice() {
-                Some(data) => {
+            Phase::Index => {
+                if let Some(data) = sealing.next_slice() {
                     let offset = sealing.offset;
                     sealing.offset += data.len() as u64;
                     self.counts.index_bytes += data.len() as u64;
@@ -99,12 +99,11 @@ impl<D: Disk> Shard<D> {
                         data,
                         is_durable: false,
                     }
-                }
-                None => {
+                } else {
                     sealing.phase = Phase::Sync;
                     Operation::Sync { segment }
                 }
-            },
+            }
             Phase::Sync => Operation::Sync { segment },
             Phase::Trailer => Operation::Write {
                 segment,

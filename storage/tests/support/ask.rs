@@ -5,6 +5,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::too_many_lines,
+    clippy::option_option,
     reason = "for tests, and one match shows a whole table"
 )]
 

@@ -9,6 +9,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::struct_excessive_bools,
     reason = "for tests, and each uses another part of it"
 )]
 

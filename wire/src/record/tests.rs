@@ -99,11 +99,11 @@ const PINNED: [(&str, &str); 8] = [
     ),
     (
         "header",
-        concat!("ce70617365670d0a0200010009000000050000000000000008000000000000001ec71ea7",),
+        "ce70617365670d0a0200010009000000050000000000000008000000000000001ec71ea7",
     ),
     (
         "trailer",
-        concat!("ce7061656e640d0a020002000900000000200000000000000030000000000000a1a830bc",),
+        "ce7061656e640d0a020002000900000000200000000000000030000000000000a1a830bc",
     ),
 ];
 
@@ -206,7 +206,7 @@ fn every_kind_comes_back() {
         panic!("not an Expire");
     };
     assert_eq!(
-        (expire.mailbox, expire.sequence, size),
+        (expire.mailbox(), expire.sequence(), size),
         (mailbox(), 77, Expire::size(2))
     );
     assert!(expire.targets().eq(expire_targets()));
@@ -216,7 +216,7 @@ fn every_kind_comes_back() {
         panic!("not a Delete");
     };
     assert_eq!(
-        (delete.mailbox, delete.sequence, size),
+        (delete.mailbox(), delete.sequence(), size),
         (mailbox(), 78, Delete::size(2))
     );
     assert!(delete.targets().eq(delete_targets()));
