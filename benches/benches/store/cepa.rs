@@ -137,7 +137,7 @@ impl Clients {
                 Poll::<()>::Pending
             });
             let tick = pin!(pause(OPEN_TICK));
-            drop(select(tick, pin!(drain)).await);
+            let _either = select(tick, pin!(drain)).await;
         }
     }
 }

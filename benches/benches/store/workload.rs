@@ -170,7 +170,7 @@ impl Workload {
         let count = messages.len();
         let number = messages.get(at).copied().unwrap_or_default();
         let hash = self.hash(number);
-        if kind % 2 == 0 && count > 2 {
+        if kind.is_multiple_of(2) && count > 2 {
             if let Some(messages) = self.accounts.get_mut(account) {
                 messages.remove(at);
             }

@@ -16,18 +16,20 @@ use tempfile::TempDir;
 use crate::network::{account, exchange, free_port, retrieve, store};
 
 /// How many times the node is killed.
-const KILL_COUNT: usize = 3;
+const KILL_COUNT: usize = 20;
+/// Stores between two kills: enough for segments of 4 MiB to be sealed on the way.
+const WAVE: u32 = 160;
 /// Accounts that messages are stored for.
 const ACCOUNT_COUNT: u8 = 4;
 
-struct Process {
-    dir: TempDir,
-    port: u16,
+pub(crate) struct Process {
+    pub(crate) dir: TempDir,
+    pub(crate) port: u16,
     child: Option<Child>,
 }
 
 impl Process {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = TempDir::new().unwrap();
         let (port, omq_port) = (free_port(), free_port());
         let seed = [77; 32];
@@ -62,10 +64,17 @@ impl Process {
         }
     }
 
-    fn start(&mut self) {
-        let child = Command::new(env!("CARGO_BIN_EXE_cepa"))
+    pub(crate) fn start(&mut self) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cepa"));
+        command
             .args(["run", "--config"])
-            .arg(self.dir.path().join("cepa.toml"))
+            .arg(self.dir.path().join("cepa.toml"));
+        self.start_as(command);
+    }
+
+    /// Starts the node by a command of the caller's.
+    pub(crate) fn start_as(&mut self, mut command: Command) {
+        let child = command
             .stderr(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()
@@ -102,7 +111,10 @@ impl Drop for Process {
     }
 }
 
-fn rpc(port: u16, request: &cepa_wire::request::ClientRequest) -> Option<serde_json::Value> {
+pub(crate) fn rpc(
+    port: u16,
+    request: &cepa_wire::request::ClientRequest,
+) -> Option<serde_json::Value> {
     let body = request.encode_json();
     let head = format!(
         "POST /storage_rpc/v1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
@@ -117,7 +129,7 @@ fn store_until(stop: &AtomicBool, port: u16, owner: u8, next: &AtomicU32) -> Vec
     let mut acknowledged = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         let number = next.fetch_add(1, Ordering::Relaxed);
-        let data = number.to_be_bytes().repeat(200);
+        let data = number.to_be_bytes().repeat(2500);
         if let Some(reply) = rpc(port, &store(account(owner).id(), &data)) {
             acknowledged.push(reply["hash"].as_str().unwrap().to_owned());
         }
@@ -140,10 +152,8 @@ fn every_acknowledged_message_survives_kill_9() {
             for owner in 0..ACCOUNT_COUNT {
                 storing.push(scope.spawn(move || store_until(stop, port, owner, next)));
             }
-            while next.load(Ordering::Relaxed) % 400 < 200 {
-                std::thread::park_timeout(Duration::from_millis(1));
-            }
-            while next.load(Ordering::Relaxed) % 400 >= 200 {
+            let end = next.load(Ordering::Relaxed) + WAVE;
+            while next.load(Ordering::Relaxed) < end {
                 std::thread::park_timeout(Duration::from_millis(1));
             }
             process.kill();
@@ -156,17 +166,8 @@ fn every_acknowledged_message_survives_kill_9() {
     process.start();
     for (owner, hashes) in (0..ACCOUNT_COUNT).zip(&acknowledged) {
         assert!(hashes.len() > 10, "the load stored something");
-        let kept = rpc(process.port, &retrieve(&account(owner), None)).unwrap();
-        let kept: Vec<&str> = kept["messages"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|row| row["hash"].as_str().unwrap())
-            .collect();
-        let lost: Vec<_> = hashes
-            .iter()
-            .filter(|hash| !kept.contains(&hash.as_str()))
-            .collect();
+        let kept = kept_of(&process, owner);
+        let lost: Vec<_> = hashes.iter().filter(|hash| !kept.contains(hash)).collect();
         assert!(
             lost.is_empty(),
             "{} of {} acknowledged are lost",
@@ -188,10 +189,21 @@ fn store_some(process: &Process, count: u32) -> Vec<String> {
 }
 
 fn kept(process: &Process) -> Vec<String> {
-    let reply = rpc(process.port, &retrieve(&account(1), None)).unwrap();
-    let rows = reply["messages"].as_array().unwrap().iter();
-    rows.map(|row| row["hash"].as_str().unwrap().to_owned())
-        .collect()
+    kept_of(process, 1)
+}
+
+/// Every hash of an account, page by page.
+pub(crate) fn kept_of(process: &Process, owner: u8) -> Vec<String> {
+    let mut kept: Vec<String> = Vec::new();
+    loop {
+        let request = retrieve(&account(owner), kept.last().cloned());
+        let reply = rpc(process.port, &request).unwrap();
+        let rows = reply["messages"].as_array().unwrap().iter();
+        kept.extend(rows.map(|row| row["hash"].as_str().unwrap().to_owned()));
+        if !reply["more"].as_bool().unwrap() {
+            return kept;
+        }
+    }
 }
 
 /// The only segment of a log that has not filled one.

@@ -234,10 +234,7 @@ impl World {
                 kept.is_none() || kept == current && !allows,
                 "{key:?} stays"
             );
-            assert!(
-                kept.is_some() || !must_live || allows,
-                "{key:?} is there"
-            );
+            assert!(kept.is_some() || !must_live || allows, "{key:?} is there");
         }
         if is_updated {
             belief.certain = Some(expiry);
