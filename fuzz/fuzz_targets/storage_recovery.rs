@@ -1,7 +1,7 @@
 //! Arbitrary bytes as the segments of a log: recovery ends, and the shard works afterwards.
 //!
-//! The first byte says how many blocks the first segment has; the rest is the second one. Built with
-//! `cfg(fuzzing)` a record's checksums are not compared, so that what is behind them is met too.
+//! The first two bytes say how many blocks the first two segments have; the rest is the third. Built
+//! with `cfg(fuzzing)` checksums are not compared, so that what is behind them is met too.
 #![no_main]
 
 #[path = "../../storage/tests/support/disk.rs"]
@@ -9,7 +9,7 @@ mod disk;
 
 use bytes::Bytes;
 use cepa_storage::disk::{BLOCK_SIZE, SegmentId};
-use cepa_storage::{Command, Outcome, Settings, Shard, Ticket};
+use cepa_storage::{Command, Outcome, Settings, Shard, StoredMessage, Ticket};
 use cepa_wire::{Mailbox, MessageHash, Namespace, Timestamp};
 use libfuzzer_sys::fuzz_target;
 
@@ -22,23 +22,20 @@ const MAILBOX: Mailbox = Mailbox {
     key: [0xF5; 32],
 };
 const HASH: MessageHash = MessageHash([0x5F; 32]);
+const DATA: Bytes = Bytes::from_static(b"after the storm");
 
 fuzz_target!(|input: &[u8]| {
-    let Some((block_count, bytes)) = input.split_first() else {
+    let Some(([first_count, second_count], bytes)) = input.split_first_chunk() else {
         return;
     };
-    let size = (usize::from(*block_count) * BLOCK_SIZE).min(bytes.len());
-    let (first, second) = bytes.split_at(size);
+    let cut = |bytes: &[u8], count: u8| (usize::from(count) * BLOCK_SIZE).min(bytes.len());
+    let (first, bytes) = bytes.split_at(cut(bytes, *first_count));
+    let (second, third) = bytes.split_at(cut(bytes, *second_count));
     let disk = TestDisk::default()
         .with_segment(SegmentId(0), first)
-        .with_segment(SegmentId(1), second);
-    let settings = Settings {
-        segment_size: Settings::SEGMENT_SIZE_MIN,
-        ..Settings::default()
-    };
-    let mut shard = Shard::new(disk, settings);
-    shard.handle_disk(NOW);
-    assert!(shard.is_recovered(), "recovery ends");
+        .with_segment(SegmentId(1), second)
+        .with_segment(SegmentId(2), third);
+    let mut shard = recovered(disk);
 
     let outcome = run(
         &mut shard,
@@ -48,7 +45,6 @@ fuzz_target!(|input: &[u8]| {
         },
     );
     assert!(matches!(outcome, Outcome::Deleted(_)), "{outcome:?}");
-    let data = Bytes::from_static(b"after the storm");
     let outcome = run(
         &mut shard,
         Command::Store {
@@ -57,7 +53,7 @@ fuzz_target!(|input: &[u8]| {
             hash: HASH,
             timestamp: NOW,
             expiry: LATER,
-            data: data.clone(),
+            data: DATA,
         },
     );
     let stored = Outcome::Stored {
@@ -65,8 +61,34 @@ fuzz_target!(|input: &[u8]| {
         expiry: LATER,
     };
     assert_eq!(outcome, stored);
+    assert!(retrieve(&mut shard).iter().any(is_ours), "it is there");
+
+    // Whatever stood in the log, what was answered as stored is in it now.
+    let mut disk = core::mem::take(shard.disk_mut());
+    disk.crash();
+    let mut shard = recovered(disk);
+    assert!(retrieve(&mut shard).iter().any(is_ours), "it stays");
+});
+
+fn recovered(disk: TestDisk) -> Shard<TestDisk> {
+    let settings = Settings {
+        segment_size: Settings::SEGMENT_SIZE_MIN,
+        capacity: 64 * Settings::SEGMENT_SIZE_MIN,
+        ..Settings::default()
+    };
+    let mut shard = Shard::new(disk, settings);
+    shard.handle_disk(NOW);
+    assert!(shard.is_recovered(), "recovery ends");
+    shard
+}
+
+fn is_ours(message: &StoredMessage) -> bool {
+    message.hash == HASH && message.data == DATA && message.expiry == LATER
+}
+
+fn retrieve(shard: &mut Shard<TestDisk>) -> Vec<StoredMessage> {
     let outcome = run(
-        &mut shard,
+        shard,
         Command::Retrieve {
             mailbox: MAILBOX,
             namespace: Namespace::INBOX,
@@ -79,13 +101,8 @@ fuzz_target!(|input: &[u8]| {
         panic!("{outcome:?}");
     };
     assert!(!more);
-    assert!(
-        messages
-            .iter()
-            .any(|message| message.hash == HASH && message.data == data),
-        "what was stored is there"
-    );
-});
+    messages
+}
 
 fn run(shard: &mut Shard<TestDisk>, command: Command) -> Outcome {
     shard.handle_command(Ticket(0), command, NOW);

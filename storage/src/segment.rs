@@ -288,6 +288,7 @@ impl Segments {
         if let Some(sealed) = self.sealed.get_mut(&id) {
             sealed.class = ending.class;
             sealed.state.data_end = ending.data_end;
+            sealed.state.size = ending.size;
             sealed.state.index = (!ending.index.is_empty()).then_some(ending.index);
             sealed.state.is_damaged = is_damaged;
         }

@@ -11,6 +11,10 @@ use crate::index::{Entry, ExpireAt, MessageId};
 use crate::scan::{Damage, Site};
 use crate::state::{State, Subject};
 
+/// No log gets so far: 2^31 segments must have been made before. A disk that says so is broken, and
+/// counting on from there would soon overflow.
+const SEQUENCE_MAX: u64 = 1 << 63;
+
 /// What is known of a hash beside its Store.
 #[derive(Clone, Copy, Debug, Default)]
 struct Mark {
@@ -54,7 +58,7 @@ pub(super) struct Judged {
 
 impl Replay {
     pub(super) fn add_void(&mut self, void: (u64, u64), by: SegmentId) {
-        if void.0 < void.1 {
+        if void.0 < void.1 && void.1 <= SEQUENCE_MAX {
             self.voids.push((void, by));
         }
     }
@@ -111,6 +115,9 @@ impl Replay {
             Record::State(state) => state.sequence,
             Record::Commit(_) | Record::Index(_) => return true,
         };
+        if number > SEQUENCE_MAX {
+            return false;
+        }
         self.newest = self.newest.max(number);
         if let Some((_, by)) = self
             .voids
