@@ -71,11 +71,11 @@ fn encode(record: Record<'_>, out: &mut Vec<u8>) -> usize {
         Record::Store(store) => store.encode(AT, out),
         Record::Expire(expire) => {
             let targets: Vec<_> = expire.targets().collect();
-            Expire::encode(expire.mailbox, expire.sequence, &targets, AT, out)
+            Expire::encode(expire.mailbox(), expire.sequence(), &targets, AT, out)
         }
         Record::Delete(delete) => {
             let targets: Vec<_> = delete.targets().collect();
-            Delete::encode(delete.mailbox, delete.sequence, &targets, AT, out)
+            Delete::encode(delete.mailbox(), delete.sequence(), &targets, AT, out)
         }
         Record::State(state) => state.encode(AT, out),
         Record::Index(_) => panic!("checked by itself"),

@@ -31,6 +31,7 @@ pub(crate) enum Effect {
         hash: MessageHash,
         from: ExpireAt,
         to: SegmentId,
+        stored_in: SegmentId,
     },
     /// A Delete or an Expire of a message that is gone was copied to the first segment; the
     /// message's Store stands, or stood, in the second.
@@ -107,6 +108,7 @@ impl Catalog {
                 hash,
                 from,
                 to,
+                stored_in,
             } => {
                 if let Some((id, entry)) = self.index.find_entry(mailbox, hash)
                     && self.index.expire_at(id) == Some(from)
@@ -118,6 +120,9 @@ impl Catalog {
                     self.index.set_expire_at(id, at);
                     self.segments.hold(to, 0, entry.expiry);
                     self.segments.release(from.segment, 0);
+                } else {
+                    // It expired meanwhile, or moved again: the copy hides what the original did.
+                    self.segments.hide(to, stored_in);
                 }
             }
             Effect::Hide(by, hidden) => self.segments.hide(by, hidden),

@@ -87,6 +87,8 @@ pub(crate) struct Facts {
     pub(crate) live_size: u64,
     /// When the last of its messages expires.
     pub(crate) last_expiry: Timestamp,
+    /// Nothing of it lives, but it hides what stands in others.
+    pub(crate) is_stuck: bool,
 }
 
 impl Segment<Open> {
@@ -184,7 +186,7 @@ impl Segment<Open> {
 
 impl Segment<Sealed> {
     /// Whether copying what lives frees it of everything.
-    fn may_be_copied(&self, stale: &BTreeSet<SegmentId>) -> bool {
+    fn may_be_copied(&self) -> bool {
         let Sealed {
             is_damaged,
             is_exhausted,
@@ -196,9 +198,9 @@ impl Segment<Sealed> {
         } = &self.tally;
         let is_quiet = index.is_none() && self.tally.pin_count == 0;
         let is_readable = !is_damaged && !is_exhausted;
-        // Its dead records may hide what stands in a stale one; and of the void it alone knows.
-        let shields = *has_void && !hides.is_empty() || !hides.is_disjoint(stale);
-        is_quiet && is_readable && !shields
+        // Of a void it alone knows.
+        let is_sole_witness = *has_void && !hides.is_empty();
+        is_quiet && is_readable && !is_sole_witness
     }
 }
 
@@ -369,7 +371,12 @@ impl Segments {
     /// Whether a Delete of a message that stood in `segment` still hides something when `but` is
     /// gone.
     pub(crate) fn hides_something(&self, segment: SegmentId, but: SegmentId) -> bool {
-        (segment != but && self.exists(segment)) || self.stale.iter().any(|stale| *stale != but)
+        (segment != but && self.exists(segment)) || self.has_stale(but)
+    }
+
+    /// Whether another segment holds Stores of messages that stand, or stood, elsewhere.
+    pub(crate) fn has_stale(&self, but: SegmentId) -> bool {
+        self.stale.iter().any(|stale| *stale != but)
     }
 
     /// It holds Stores of messages that stand elsewhere as well.
@@ -466,19 +473,23 @@ impl Segments {
     /// Sealed segments that may be copied elsewhere.
     pub(crate) fn compactable(&self) -> impl Iterator<Item = Facts> {
         let sealed = self.sealed.values();
-        let able = sealed.filter(|one| one.may_be_copied(&self.stale));
+        let able = sealed.filter(|one| one.may_be_copied());
         able.map(|one| Facts {
             id: one.id,
             size: one.state.data_end,
             live_size: one.tally.live_size,
             last_expiry: one.tally.last_expiry,
+            is_stuck: one.tally.live_count == 0,
         })
     }
 
-    /// Copying it is done, as far as it went.
-    pub(crate) fn handle_compacted(&mut self, id: SegmentId) {
+    /// Copying it is done. If all of it could be read, what it hid is hidden by the copies now.
+    pub(crate) fn handle_compacted(&mut self, id: SegmentId, is_whole: bool) {
         if let Some(sealed) = self.sealed.get_mut(&id) {
             sealed.state.is_exhausted = true;
+            if is_whole && !sealed.tally.has_void {
+                sealed.tally.hides.clear();
+            }
         }
         self.is_removal_due = true;
     }

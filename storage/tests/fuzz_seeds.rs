@@ -1,7 +1,11 @@
 //! Writes the seeds of the fuzz targets `record`, `storage_recovery` and `storage_operations`, from what
 //! a shard really writes: `cargo test -p cepa-storage --test fuzz_seeds -- --ignored` after the format
 //! changed.
-#![expect(clippy::unwrap_used, reason = "what fails in a test ends it")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::too_many_lines,
+    reason = "what fails in a test ends it, and a list is long"
+)]
 
 #[path = "support/disk.rs"]
 mod disk;

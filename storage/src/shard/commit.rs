@@ -255,7 +255,8 @@ impl<D: Disk> Shard<D> {
             }
             let (commit, stop) = self.form_commit();
             let has_records = !commit.is_empty();
-            let has_answers = !commit.answers.is_empty();
+            // Or copies that nothing needed any more.
+            let has_answers = !commit.answers.is_empty() || commit.copy_count > 0;
             if has_records {
                 self.submit_commit(commit);
             } else if has_answers {

@@ -32,7 +32,8 @@ const CHUNK_SIZE: usize = 256 << 10;
 const LIFE_MIN: core::time::Duration = core::time::Duration::from_hours(1);
 
 /// The segment whose copying pays most: the one with the largest dead share, if that is larger than
-/// `dead_percent_max` and the rest will not be dead soon anyway.
+/// `dead_percent_max` and the rest will not be dead soon anyway. One of which nothing lives, and that
+/// must stay because it hides something, is all dead: two such may wait for each other for ever.
 pub(super) fn choose(
     segments: impl Iterator<Item = Facts>,
     now: Timestamp,
@@ -43,8 +44,10 @@ pub(super) fn choose(
         dead * 1000 / facts.size.max(1)
     };
     segments
-        .filter(|facts| facts.live_size > 0)
-        .filter(|facts| facts.last_expiry > now.saturating_add(LIFE_MIN))
+        .filter(|facts| {
+            let lives_on = facts.last_expiry > now.saturating_add(LIFE_MIN);
+            facts.is_stuck || facts.live_size > 0 && lives_on
+        })
         .filter(|facts| dead_share(facts) > u64::from(dead_percent_max) * 10)
         .max_by_key(dead_share)
         .map(|facts| facts.id)
@@ -84,7 +87,7 @@ impl<D: Disk> Shard<D> {
             let is_damaged = compaction.is_damaged || compaction.scan.is_damaged();
             self.compaction = None;
             self.counts.compacted_segment_count += u64::from(!is_damaged);
-            self.catalog.segments.handle_compacted(segment);
+            self.catalog.segments.handle_compacted(segment, !is_damaged);
             return;
         };
         compaction.is_reading = true;
@@ -210,7 +213,12 @@ impl Former<'_> {
         size: usize,
     ) -> Result<(), NoRoom> {
         let Some(entry) = self.find_here(store, position) else {
-            return Ok(());
+            let is_there = self.catalog.index.find(store.mailbox, store.hash).is_some();
+            return if is_there {
+                Ok(())
+            } else {
+                self.shield(store, position)
+            };
         };
         let expiry = match self.pendings.get(store.mailbox, store.hash) {
             Fate::Gone => return Ok(()),
@@ -218,7 +226,7 @@ impl Former<'_> {
             Fate::Unchanged => entry.expiry,
         };
         if expiry <= self.now {
-            return Ok(());
+            return self.shield(store, position);
         }
         debug_assert_eq!(size, STORE_OVERHEAD + store.data.len());
         let copy = Store {
@@ -243,6 +251,29 @@ impl Former<'_> {
             to,
             expiry,
         });
+        Ok(())
+    }
+
+    /// The message is gone. If an older copy of it may stand in another segment, perhaps with a later
+    /// expiry, this record kept that from counting: a Delete of just this message does so from now
+    /// on.
+    fn shield(&mut self, store: &Store<'_>, position: Position) -> Result<(), NoRoom> {
+        let from = SegmentId(position.segment);
+        let fate = self.pendings.get(store.mailbox, store.hash);
+        if matches!(fate, Fate::Live(_)) || !self.catalog.segments.has_stale(from) {
+            return Ok(());
+        }
+        let target = DeleteTarget {
+            hash: store.hash,
+            segment: from.0,
+        };
+        let (mailbox, sequence) = (store.mailbox, store.sequence + 1);
+        let part = self.room(Class::of(store.expiry, self.now), Delete::size(1), false)?;
+        let to = part.segment();
+        let (_, size) =
+            part.append(|at, out| Delete::encode(mailbox, sequence, &[target], at, out));
+        self.commit.copied_bytes += size as u64;
+        self.commit.effects.push(Effect::Hide(to, from));
         Ok(())
     }
 
@@ -283,6 +314,7 @@ impl Former<'_> {
                     hash,
                     from: at,
                     to,
+                    stored_in: SegmentId(segment),
                 }
             } else {
                 Effect::Hide(to, SegmentId(segment))
@@ -346,6 +378,7 @@ mod tests {
             size: 1000,
             live_size,
             last_expiry: NOW.saturating_add(core::time::Duration::from_hours(hours)),
+            is_stuck: false,
         }
     }
 
@@ -355,7 +388,12 @@ mod tests {
         assert_eq!(chosen(&[]), None);
         assert_eq!(chosen(&[facts(1, 500, 99)]), None, "half is not enough");
         assert_eq!(chosen(&[facts(1, 100, 0)]), None, "dies by itself");
-        assert_eq!(chosen(&[facts(1, 0, 99)]), None, "is dead");
+        assert_eq!(chosen(&[facts(1, 0, 99)]), None, "something small lives");
+        let stuck = Facts {
+            is_stuck: true,
+            ..facts(1, 0, 0)
+        };
+        assert_eq!(chosen(&[stuck]), Some(SegmentId(1)));
         let both = [facts(1, 400, 99), facts(2, 300, 99), facts(3, 450, 99)];
         assert_eq!(chosen(&both), Some(SegmentId(2)));
     }
