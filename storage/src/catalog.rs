@@ -24,6 +24,7 @@ pub(crate) enum Effect {
         from: Position,
         to: Position,
         expiry: Timestamp,
+        version: u64,
     },
     /// The Expire that counts for a message was copied.
     MoveExpiry {
@@ -102,7 +103,11 @@ impl Catalog {
                 from,
                 to,
                 expiry,
-            } => self.move_message(mailbox, hash, from, to, expiry),
+                version,
+            } => {
+                self.move_message(mailbox, hash, (from, to), expiry);
+                self.segments.note_copy(SegmentId(to.segment), version);
+            }
             Effect::MoveExpiry {
                 mailbox,
                 hash,
@@ -209,8 +214,7 @@ impl Catalog {
         &mut self,
         mailbox: Mailbox,
         hash: MessageHash,
-        from: Position,
-        to: Position,
+        (from, to): (Position, Position),
         expiry: Timestamp,
     ) {
         let Some((id, entry)) = self.index.find_entry(mailbox, hash) else {

@@ -201,6 +201,11 @@ impl Direction {
 pub struct DumpCursor {
     pub(crate) segment: u32,
     pub(crate) offset: u64,
+    /// Only copies with this version and newer ones: what was moved while a pass before this went
+    /// on. Zero in the first pass.
+    pub(crate) since: u64,
+    /// Copies that were made since this pass began have this version at least. Zero before it begins.
+    pub(crate) began: u64,
 }
 
 impl DumpCursor {
@@ -208,6 +213,8 @@ impl DumpCursor {
     pub const START: Self = Self {
         segment: 0,
         offset: 0,
+        since: 0,
+        began: 0,
     };
 }
 

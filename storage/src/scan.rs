@@ -10,7 +10,6 @@
 
 use cepa_wire::record::{self, Position, RECORD_ALIGN, RECORD_SIZE_MAX, Record, RecordError};
 
-use crate::command::DumpCursor;
 use crate::disk::{BLOCK_SIZE, SegmentId};
 
 const ALIGN: u64 = RECORD_ALIGN as u64;
@@ -150,11 +149,8 @@ impl Scan {
     }
 
     /// Where a scan would go on.
-    pub(crate) const fn cursor(&self) -> DumpCursor {
-        DumpCursor {
-            segment: self.segment.0,
-            offset: self.offset,
-        }
+    pub(crate) const fn offset(&self) -> u64 {
+        self.offset
     }
 
     /// What to read next: offset and size. `None` when the segment is read.

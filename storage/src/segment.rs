@@ -69,6 +69,8 @@ pub(crate) struct Tally {
     last_expiry: Timestamp,
     /// Its header declares failed commits void: nobody else can say so.
     has_void: bool,
+    /// The version of the newest copy in it.
+    newest_copy: u64,
 }
 
 impl Tally {
@@ -494,15 +496,31 @@ impl Segments {
         self.is_removal_due = true;
     }
 
-    /// The next segment from `id` on that a live message stands in, and where its records end.
-    pub(crate) fn next_live(&self, id: SegmentId) -> Option<(SegmentId, u64)> {
+    /// A copy of this version stands there.
+    pub(crate) fn note_copy(&mut self, id: SegmentId, version: u64) {
+        if let Some(tally) = self.tally_mut(id) {
+            tally.newest_copy = tally.newest_copy.max(version);
+        }
+    }
+
+    /// The version of the newest copy that there is.
+    pub(crate) fn newest_copy(&self) -> u64 {
+        let sealed = self.sealed.values().map(|one| one.tally.newest_copy);
+        let open = self.open.iter().flatten().map(|one| one.tally.newest_copy);
+        sealed.chain(open).max().unwrap_or(0)
+    }
+
+    /// The next segment from `id` on that a live message stands in, or a copy of this version or a
+    /// newer one unless it is zero, and where its records end.
+    pub(crate) fn next_live(&self, id: SegmentId, since: u64) -> Option<(SegmentId, u64)> {
+        let is_wanted = |tally: &Tally| tally.live_count > 0 && tally.newest_copy >= since;
         let sealed = self.sealed.range(id..).map(|(id, one)| (*id, one));
         let sealed = sealed
-            .filter(|(_, one)| one.tally.live_count > 0)
+            .filter(|(_, one)| is_wanted(&one.tally))
             .map(|(id, one)| (id, one.state.data_end))
             .next();
         let open = self.open.iter().flatten();
-        open.filter(|one| one.id >= id && one.tally.live_count > 0)
+        open.filter(|one| one.id >= id && is_wanted(&one.tally))
             .map(|one| (one.id, one.state.tail))
             .chain(sealed)
             .min()

@@ -158,16 +158,24 @@ impl Revocations {
 pub(crate) fn encode_cursor(cursor: Option<DumpCursor>) -> Vec<u8> {
     cursor.map_or_else(Vec::new, |cursor| {
         let mut value = cursor.segment.to_le_bytes().to_vec();
-        value.extend_from_slice(&cursor.offset.to_le_bytes());
+        for number in [cursor.offset, cursor.since, cursor.began] {
+            value.extend_from_slice(&number.to_le_bytes());
+        }
         value
     })
 }
 
 pub(crate) fn parse_cursor(value: &[u8]) -> Option<DumpCursor> {
-    let (segment, offset) = value.split_first_chunk()?;
+    let (segment, numbers) = value.split_first_chunk()?;
+    let (numbers, _) = numbers.as_chunks();
+    let [offset, since, began] = numbers else {
+        return None;
+    };
     Some(DumpCursor {
         segment: u32::from_le_bytes(*segment),
-        offset: u64::from_le_bytes(offset.try_into().ok()?),
+        offset: u64::from_le_bytes(*offset),
+        since: u64::from_le_bytes(*since),
+        began: u64::from_le_bytes(*began),
     })
 }
 
@@ -202,6 +210,8 @@ mod tests {
         let cursor = DumpCursor {
             segment: 7,
             offset: 4096,
+            since: 1 << 40,
+            began: u64::MAX,
         };
         assert_eq!(parse_cursor(&encode_cursor(Some(cursor))), Some(cursor));
         assert_eq!(parse_cursor(&encode_cursor(None)), None);

@@ -250,6 +250,7 @@ impl Former<'_> {
             from: position,
             to,
             expiry,
+            version: copy.version,
         });
         Ok(())
     }

@@ -1,6 +1,8 @@
 //! Dumps, for transfers to other nodes: the log is read on from a cursor, segment by segment, and
-//! what is live and in the territory is given out. Writers are not held up: what is moved or comes
-//! meanwhile stands behind, in newer segments, and is met there.
+//! what is live and in the territory is given out. Writers are not held up, and what comes meanwhile
+//! may be met or not. What compaction moves meanwhile may come to stand before the cursor, in a
+//! segment that is open for long: so another pass looks for copies that were made since the last one
+//! began, until there are none.
 
 use std::collections::VecDeque;
 
@@ -62,6 +64,10 @@ impl<D: Disk> Shard<D> {
         while self.dumper.dump.is_none()
             && let Some(order) = self.dumper.waiting.pop_front()
         {
+            let mut order = order;
+            if order.from.began == 0 {
+                order.from.began = self.committer.first_unsettled();
+            }
             let dump = Dump {
                 scan: Scan::new(SegmentId(order.from.segment), 0, 0, CHUNK_SIZE),
                 messages: Vec::new(),
@@ -71,14 +77,15 @@ impl<D: Disk> Shard<D> {
             };
             match self.scan_from(dump.order.from) {
                 Some(scan) => self.dump_on(Dump { scan, ..dump }),
-                None => self.finish_dump(dump, None),
+                None => self.finish_pass(dump),
             }
         }
     }
 
     /// A scan from the cursor on, of the first segment there with something live.
     fn scan_from(&self, from: DumpCursor) -> Option<Scan> {
-        let (segment, _) = self.catalog.segments.next_live(SegmentId(from.segment))?;
+        let begin = SegmentId(from.segment);
+        let (segment, _) = self.catalog.segments.next_live(begin, from.since)?;
         let end = self.settled_end(segment)?;
         let begin = if segment.0 == from.segment {
             from.offset.max(BLOCK_SIZE as u64)
@@ -90,6 +97,7 @@ impl<D: Disk> Shard<D> {
             return self.scan_from(DumpCursor {
                 segment: next,
                 offset: 0,
+                ..from
             });
         }
         Some(Scan::new(segment, begin, end, CHUNK_SIZE))
@@ -97,7 +105,7 @@ impl<D: Disk> Shard<D> {
 
     /// Where what is durable ends in a segment.
     fn settled_end(&self, segment: SegmentId) -> Option<u64> {
-        let (id, end) = self.catalog.segments.next_live(segment)?;
+        let (id, end) = self.catalog.segments.next_live(segment, 0)?;
         let in_flight = self.committer.in_flight.iter();
         let begun = in_flight
             .filter_map(|commit| commit.begin_in(segment))
@@ -108,8 +116,12 @@ impl<D: Disk> Shard<D> {
     fn dump_on(&mut self, mut dump: Dump) {
         let is_large = dump.read_size >= READ_SIZE_MAX && !dump.messages.is_empty();
         if is_large || dump.size >= dump.order.size_max {
-            let at = dump.scan.cursor();
-            self.finish_dump(dump, Some(at));
+            let next = DumpCursor {
+                segment: dump.scan.segment().0,
+                offset: dump.scan.offset(),
+                ..dump.order.from
+            };
+            self.finish_dump(dump, Some(next));
             return;
         }
         // One that died meanwhile has nothing to give.
@@ -119,13 +131,17 @@ impl<D: Disk> Shard<D> {
             .filter(|_| self.catalog.segments.is_readable(dump.scan.segment()));
         let Some((offset, size)) = next_read else {
             let next = dump.scan.segment().0.checked_add(1);
-            let next = next.map(|segment| DumpCursor { segment, offset: 0 });
+            let next = next.map(|segment| DumpCursor {
+                segment,
+                offset: 0,
+                ..dump.order.from
+            });
             match next.and_then(|next| self.scan_from(next)) {
                 Some(scan) => {
                     dump.scan = scan;
                     self.dump_on(dump);
                 }
-                None => self.finish_dump(dump, None),
+                None => self.finish_pass(dump),
             }
             return;
         };
@@ -165,10 +181,15 @@ impl<D: Disk> Shard<D> {
             ..
         } = &mut dump;
         let (index, clock) = (&self.catalog.index, self.clock);
+        let since = order.from.since;
         scan.handle_bytes_while(&bytes, |record, position, _| {
             let Record::Store(store) = record else {
                 return true;
             };
+            let is_copy = store.version != store.sequence;
+            if since > 0 && !(is_copy && store.version >= since) {
+                return true;
+            }
             let found = index
                 .find_entry(store.mailbox, store.hash)
                 .map(|(_, entry)| entry)
@@ -195,6 +216,23 @@ impl<D: Disk> Shard<D> {
             true
         });
         self.dump_on(dump);
+    }
+
+    /// Every segment was read: that was all, or what was moved meanwhile comes next.
+    fn finish_pass(&mut self, mut dump: Dump) {
+        let began = dump.order.from.began;
+        if self.catalog.segments.newest_copy() < began {
+            return self.finish_dump(dump, None);
+        }
+        dump.order.from = DumpCursor {
+            since: began,
+            began: self.committer.first_unsettled().max(began + 1),
+            ..DumpCursor::START
+        };
+        match self.scan_from(dump.order.from) {
+            Some(scan) => self.dump_on(Dump { scan, ..dump }),
+            None => self.finish_dump(dump, None),
+        }
     }
 
     fn finish_dump(&mut self, dump: Dump, next: Option<DumpCursor>) {

@@ -229,6 +229,9 @@ impl Replay {
             },
         );
         self.set_numbers(id, numbers);
+        if numbers.version != numbers.sequence {
+            catalog.segments.note_copy(segment, numbers.version);
+        }
         if let Some((number, expiry, by)) = mark.expire
             && number > store.version
         {
