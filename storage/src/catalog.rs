@@ -192,11 +192,18 @@ impl Catalog {
         }
     }
 
-    /// Takes a message out, leaving nothing on the disk: it has expired, is not ours, or can't be
-    /// read.
+    /// Takes out a message that has expired: its record says so by itself.
     pub(crate) fn remove(&mut self, id: MessageId) -> Option<Entry> {
         let (entry, expire) = self.index.remove(id)?;
         self.release(&entry, expire);
+        Some(entry)
+    }
+
+    /// Takes out a message whose record stays as if nothing had happened: it is not ours, or could
+    /// not be read. If it is stored again and deleted, the Delete must outlive this record too.
+    pub(crate) fn abandon(&mut self, id: MessageId) -> Option<Entry> {
+        let entry = self.remove(id)?;
+        self.segments.mark_stale(entry.segment());
         Some(entry)
     }
 

@@ -144,7 +144,7 @@ impl<D: Disk> Shard<D> {
                 let entry = self.catalog.index.get(id);
                 let is_pending =
                     entry.is_some_and(|entry| self.is_pending(entry.mailbox, entry.hash));
-                if !is_pending && self.catalog.remove(id).is_some() {
+                if !is_pending && self.catalog.abandon(id).is_some() {
                     removed_count += 1;
                     self.counts.purged_count += 1;
                 }

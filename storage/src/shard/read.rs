@@ -271,7 +271,7 @@ impl<D: Disk> Shard<D> {
             && now.position == entry.position
             && !self.is_pending(mailbox, hash)
         {
-            self.catalog.remove(id);
+            self.catalog.abandon(id);
         }
     }
 
