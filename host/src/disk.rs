@@ -22,7 +22,7 @@ use glommio::{GlommioError, spawn_local};
 use crate::wait::Notify;
 
 /// Zeros are written in pieces of this size when a segment is made.
-const ZEROS_SIZE: usize = 1 << 20;
+const ZEROS_SIZE: usize = 256 << 10;
 
 /// So many of them at a time: commits get their turn between.
 const ZEROS_COUNT: u64 = 2;

@@ -71,6 +71,8 @@ pub(crate) struct Tally {
     has_void: bool,
     /// The version of the newest copy in it.
     newest_copy: u64,
+    /// It hides all that was stale when so many had become so.
+    stale_seen: u64,
 }
 
 impl Tally {
@@ -224,6 +226,8 @@ pub(crate) struct Segments {
     /// Those that hold Stores whose message is live, or was, at another place: a Delete hides these
     /// as well.
     stale: BTreeSet<SegmentId>,
+    /// How often one became stale.
+    stale_count: u64,
     /// Whether one may have become removable.
     is_removal_due: bool,
 }
@@ -242,7 +246,7 @@ impl Segments {
     }
 
     /// Adds the entries of a commit that became durable to the index of its segment.
-    pub(crate) fn add_index(&mut self, id: SegmentId, index: &IndexEncoder) {
+    pub(crate) fn add_index(&mut self, id: SegmentId, index: IndexEncoder) {
         let mut open = self.open.iter_mut().flatten();
         if let Some(open) = open.find(|open| open.id == id) {
             open.state.index.append(index);
@@ -347,14 +351,28 @@ impl Segments {
 
     /// A record of `hidden`, and its copies wherever they are, are hidden by what stands in `by`.
     pub(crate) fn hide(&mut self, by: SegmentId, hidden: SegmentId) {
-        let exists = self.exists(hidden);
-        let Self { stale, .. } = self;
-        let others: Vec<_> = stale.iter().copied().filter(|other| *other != by).collect();
+        self.hide_stale(by);
+        if hidden != by
+            && self.exists(hidden)
+            && let Some(tally) = self.tally_mut(by)
+        {
+            tally.hides.insert(hidden);
+        }
+    }
+
+    /// What is stale is hidden by what stands in `by`. A commit may ask for thousands of records; only
+    /// what became stale since the last time costs something.
+    fn hide_stale(&mut self, by: SegmentId) {
+        let stale_count = self.stale_count;
+        let is_seen = |tally: &mut Tally| tally.stale_seen == stale_count;
+        if self.tally_mut(by).is_none_or(is_seen) {
+            return;
+        }
+        let stale = self.stale.iter().copied();
+        let others: Vec<_> = stale.filter(|other| *other != by).collect();
         if let Some(tally) = self.tally_mut(by) {
             tally.hides.extend(others);
-            if exists && hidden != by {
-                tally.hides.insert(hidden);
-            }
+            tally.stale_seen = stale_count;
         }
     }
 
@@ -383,8 +401,8 @@ impl Segments {
 
     /// It holds Stores of messages that stand elsewhere as well.
     pub(crate) fn mark_stale(&mut self, id: SegmentId) {
-        if self.exists(id) {
-            self.stale.insert(id);
+        if self.exists(id) && self.stale.insert(id) {
+            self.stale_count += 1;
         }
     }
 

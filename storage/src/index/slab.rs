@@ -9,7 +9,8 @@ pub(crate) const NONE: u32 = u32::MAX;
 #[derive(Debug)]
 pub(crate) struct Slab<T> {
     chunks: Vec<Vec<T>>,
-    free: Vec<u32>,
+    /// Numbers of free cells, in chunks as well. None of these is empty.
+    free: Vec<Vec<u32>>,
 }
 
 impl<T> Default for Slab<T> {
@@ -38,8 +39,8 @@ impl<T> Slab<T> {
     /// Bytes of memory.
     pub(crate) fn memory_size(&self) -> usize {
         self.chunks.len() * CHUNK_SIZE * size_of::<T>()
-            + self.free.capacity() * size_of::<u32>()
-            + self.chunks.capacity() * size_of::<Vec<T>>()
+            + self.free.len() * CHUNK_SIZE * size_of::<u32>()
+            + (self.chunks.capacity() + self.free.capacity()) * size_of::<Vec<T>>()
     }
 
     pub(crate) fn get(&self, number: u32) -> Option<&T> {
@@ -54,7 +55,7 @@ impl<T> Slab<T> {
 
     /// Fills a cell and gives its number.
     pub(crate) fn insert(&mut self, value: T) -> u32 {
-        if let Some(number) = self.free.pop() {
+        if let Some(number) = self.take_free() {
             if let Some(cell) = self.get_mut(number) {
                 *cell = value;
             }
@@ -62,19 +63,33 @@ impl<T> Slab<T> {
         }
         let number = u32::try_from(self.size()).unwrap_or(NONE);
         assert!(number < NONE, "four milliards of cells");
-        match self.chunks.last_mut() {
-            Some(chunk) if chunk.len() < CHUNK_SIZE => chunk.push(value),
-            _ => {
-                let mut chunk = Vec::with_capacity(CHUNK_SIZE);
-                chunk.push(value);
-                self.chunks.push(chunk);
-            }
+        push(&mut self.chunks, value);
+        number
+    }
+
+    fn take_free(&mut self) -> Option<u32> {
+        let chunk = self.free.last_mut()?;
+        let number = chunk.pop();
+        if chunk.is_empty() {
+            self.free.pop();
         }
         number
     }
 
     /// Gives a cell back; what stands in it is the caller's affair.
     pub(crate) fn free(&mut self, number: u32) {
-        self.free.push(number);
+        push(&mut self.free, number);
+    }
+}
+
+/// Appends to the last chunk, or to a fresh one.
+fn push<T>(chunks: &mut Vec<Vec<T>>, value: T) {
+    match chunks.last_mut() {
+        Some(chunk) if chunk.len() < CHUNK_SIZE => chunk.push(value),
+        _ => {
+            let mut chunk = Vec::with_capacity(CHUNK_SIZE);
+            chunk.push(value);
+            chunks.push(chunk);
+        }
     }
 }

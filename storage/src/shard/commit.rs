@@ -408,9 +408,10 @@ impl<D: Disk> Shard<D> {
         self.counts.copied_bytes += commit.copied_bytes;
         for Written { part, data } in commit.written {
             self.counts.committed_bytes += data.len() as u64;
-            self.catalog.segments.add_index(part.segment(), &part.index);
-            self.catalog.segments.unpin(part.segment());
-            self.tail_cache.push(part.position, data);
+            let (segment, position) = (part.segment(), part.position);
+            self.catalog.segments.add_index(segment, part.index);
+            self.catalog.segments.unpin(segment);
+            self.tail_cache.push(position, data);
         }
         self.handle_copied(commit.copy_count);
         for (ticket, outcome) in commit.answers {

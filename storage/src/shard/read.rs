@@ -23,6 +23,10 @@ const RUN_SIZE_MAX: u64 = 1 << 20;
 /// one retrieval more.
 const READ_SIZE_MAX: u64 = 32 << 20;
 
+/// And when so many reads are in flight: enough for any disk, and few enough that their buffers stay
+/// the same warm memory however many retrievals wait.
+const READ_COUNT_MAX: usize = 256;
+
 /// What a message counts beside its payload (`../shared/protocol/session-node.md`, 5.6).
 const MESSAGE_OVERHEAD: usize = 100;
 
@@ -34,6 +38,8 @@ pub(super) struct Reader {
     next_retrieval: u64,
     /// Bytes of reads in flight.
     read_size: u64,
+    /// Reads in flight.
+    read_count: usize,
 }
 
 /// A retrieve that waits.
@@ -118,6 +124,7 @@ impl<D: Disk> Shard<D> {
     /// Begins the retrievals that wait, as far as memory for reads goes.
     pub(super) fn begin_retrievals(&mut self) {
         while self.reader.read_size < READ_SIZE_MAX
+            && self.reader.read_count < READ_COUNT_MAX
             && let Some(retrieve) = self.reader.waiting.pop_front()
         {
             self.begin_retrieval(retrieve);
@@ -205,6 +212,7 @@ impl<D: Disk> Shard<D> {
             access: Access::Random,
         };
         self.reader.read_size += run.size;
+        self.reader.read_count += 1;
         self.counts.read_count += 1;
         self.catalog.segments.pin(segment);
         self.io.submit(Purpose::Read(run), operation);
@@ -212,6 +220,7 @@ impl<D: Disk> Shard<D> {
 
     pub(super) fn handle_read(&mut self, run: &Run, result: Result<Bytes, DiskError>) {
         self.reader.read_size -= run.size;
+        self.reader.read_count -= 1;
         self.catalog.segments.unpin(SegmentId(run.position.segment));
         let Some(mut retrieval) = self.reader.retrievals.remove(&run.retrieval) else {
             return;

@@ -76,9 +76,9 @@ impl<'a> Entry<'a> {
 /// Collects the entries of a segment, and encodes them in records of some 32 KiB.
 #[derive(Debug, Default)]
 pub struct IndexEncoder {
-    entries: Vec<u8>,
-    /// Where, in `entries`, a new record begins.
-    cuts: Vec<usize>,
+    /// The bodies of the records, none empty: many small pieces, so that growing never moves much.
+    bodies: Vec<Vec<u8>>,
+    size: usize,
 }
 
 impl IndexEncoder {
@@ -111,64 +111,59 @@ impl IndexEncoder {
         } else {
             body
         };
-        let begin = self.cuts.last().copied().unwrap_or(0);
-        let size = self.entries.len() - begin;
-        let entry_size = ENTRY_HEADER_SIZE + kept.len();
-        if size > 0 && (size + entry_size > BODY_SIZE_GOAL) {
-            self.cuts.push(self.entries.len());
-        }
         let unit = u32::try_from(offset / RECORD_ALIGN as u64).unwrap_or(u32::MAX);
         let record_size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        self.entries.extend_from_slice(&unit.to_le_bytes());
-        self.entries.extend_from_slice(&record_size.to_le_bytes());
-        self.entries.extend_from_slice(&kind.to_le_bytes());
-        self.entries.extend_from_slice(kept);
+        let entry_size = ENTRY_HEADER_SIZE + kept.len();
+        let last = self.body_with_room(entry_size);
+        last.extend_from_slice(&unit.to_le_bytes());
+        last.extend_from_slice(&record_size.to_le_bytes());
+        last.extend_from_slice(&kind.to_le_bytes());
+        last.extend_from_slice(kept);
+        self.size += entry_size;
     }
 
     /// Adds what another collected, behind what is here.
-    pub fn append(&mut self, other: &Self) {
-        let base = self.entries.len();
-        if base > 0 && !other.entries.is_empty() {
-            // A boundary, so that no record grows beyond the limit; joined by the next `push`.
-            let begin = self.cuts.last().copied().unwrap_or(0);
-            let first = other.cuts.first().copied().unwrap_or(other.entries.len());
-            if base - begin + first > BODY_SIZE_GOAL {
-                self.cuts.push(base);
-            }
+    pub fn append(&mut self, other: Self) {
+        self.size += other.size;
+        let mut bodies = other.bodies.into_iter();
+        if let Some(first) = bodies.next() {
+            self.body_with_room(first.len()).extend_from_slice(&first);
         }
-        self.cuts.extend(other.cuts.iter().map(|cut| base + cut));
-        self.entries.extend_from_slice(&other.entries);
+        self.bodies.extend(bodies);
+    }
+
+    /// The last body, or a fresh one if that has no room for so many bytes.
+    fn body_with_room(&mut self, size: usize) -> &mut Vec<u8> {
+        let last = self.bodies.pop();
+        let (full, last) = match last {
+            Some(body) if body.len() + size > BODY_SIZE_GOAL => (Some(body), Vec::new()),
+            last => (None, last.unwrap_or_default()),
+        };
+        self.bodies.extend(full);
+        self.bodies.push_mut(last)
     }
 
     /// Whether nothing was added.
     pub const fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.size == 0
     }
 
-    /// Memory that it takes, in bytes.
+    /// Bytes of the entries.
     pub const fn size(&self) -> usize {
-        self.entries.len()
+        self.size
     }
 
     /// How many records it makes.
     pub const fn record_count(&self) -> usize {
-        if self.entries.is_empty() {
-            0
-        } else {
-            self.cuts.len() + 1
-        }
+        self.bodies.len()
     }
 
     /// Appends record number `number`, padded, which will stand at `position`. Gives `false` when
     /// there is no such record.
     pub fn encode(&self, number: usize, position: Position, out: &mut Vec<u8>) -> bool {
-        if number >= self.record_count() {
+        let Some(body) = self.bodies.get(number) else {
             return false;
-        }
-        let cut = |number: usize| self.cuts.get(number).copied();
-        let begin = number.checked_sub(1).and_then(cut).unwrap_or(0);
-        let end = cut(number).unwrap_or(self.entries.len());
-        let body = self.entries.get(begin..end).unwrap_or_default();
+        };
         encode(out, position, KIND_INDEX, |out| out.extend_from_slice(body));
         true
     }

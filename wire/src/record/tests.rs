@@ -451,14 +451,13 @@ fn an_index_comes_back_whole_and_within_its_bound() {
             whole.push(&bytes, offset);
             part.push(&bytes, offset);
             if number % 13 == 0 {
-                joined.append(&part);
-                part = IndexEncoder::default();
+                joined.append(core::mem::take(&mut part));
             }
             let is_store = number % 97 != 5;
             entries_size += IndexEncoder::entry_size(bytes.len(), is_store);
             expected.push((offset, bytes.len(), hash));
         }
-        joined.append(&part);
+        joined.append(part);
         for index in [whole, joined] {
             assert_eq!(index.size(), entries_size);
             let (found, size) = index_back(&index);
