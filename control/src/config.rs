@@ -114,7 +114,7 @@ const SEGMENT_SIZE_MIB_MIN: u64 = 4;
 const SEGMENT_SIZE_MIB_MAX: u64 = 1024;
 /// Store capacity when none is given, in MiB: that of the reference's newer versions.
 const STORE_CAPACITY_MIB_DEFAULT: u64 = 10 * 1024;
-/// A shard has at least six segments.
+/// A shard has at least eight segments.
 const STORE_CAPACITY_MIB_MIN: u64 = 64;
 /// So many MiB are still a number of bytes.
 const MIB_MAX: u64 = u64::MAX >> 20;

@@ -1,6 +1,6 @@
 //! Index, states and segments together: what a durable record changes.
 
-use cepa_wire::record::Position;
+use cepa_wire::record::{self, Expire, Position};
 use cepa_wire::{Mailbox, MessageHash, Timestamp};
 
 use crate::disk::SegmentId;
@@ -46,6 +46,12 @@ pub(crate) enum Effect {
         to: SegmentId,
     },
 }
+
+/// What the latest Expire of a message counts as live bytes of its segment: a record for itself.
+const EXPIRE_SIZE: u64 = record::footprint(Expire::size(1)) as u64;
+
+/// A State does not expire as messages do.
+const NEVER: Timestamp = Timestamp::MAX;
 
 /// Which messages there are, and which segments they need.
 #[derive(Debug)]
@@ -123,8 +129,8 @@ impl Catalog {
                         ..from
                     };
                     self.index.set_expire_at(id, at);
-                    self.segments.hold(to, 0, entry.expiry);
-                    self.segments.release(from.segment, 0);
+                    self.segments.hold(to, EXPIRE_SIZE, entry.expiry);
+                    self.segments.release(from.segment, EXPIRE_SIZE);
                 } else {
                     // It expired meanwhile, or moved again: the copy hides what the original did.
                     self.segments.hide(to, stored_in);
@@ -138,12 +144,12 @@ impl Catalog {
                 if let Some(state) = self.states.get(&key)
                     && state.sequence == sequence
                 {
-                    let from = state.segment;
+                    let (from, size) = (state.segment, state.record_size());
                     self.states.set_segment(&key, to);
-                    self.segments.hold(to, 0, Timestamp::ZERO);
-                    self.segments.release(from, 0);
-                    // The copy hides what the original did; to be sure, as long as that lasts.
-                    self.segments.hide(to, from);
+                    self.segments.hold(to, size, NEVER);
+                    self.segments.release(from, size);
+                    // The copy hides what the original did, and the original.
+                    self.segments.hide_likewise(to, from);
                 }
             }
         }
@@ -163,32 +169,32 @@ impl Catalog {
 
     /// Moves the expiry of a message, as an Expire says.
     pub(crate) fn set_expiry(&mut self, id: MessageId, expiry: Timestamp, at: ExpireAt) {
-        self.segments.hold(at.segment, 0, expiry);
+        self.segments.hold(at.segment, EXPIRE_SIZE, expiry);
         if let Some(old) = self.index.set_expiry(id, expiry, at) {
-            self.segments.release(old.segment, 0);
+            self.segments.release(old.segment, EXPIRE_SIZE);
         }
     }
 
     /// Keeps a State, unless a newer one is there.
     pub(crate) fn insert_state(&mut self, key: state::Key, state: State) {
-        let segment = state.segment;
-        self.segments.hold(segment, 0, Timestamp::ZERO);
-        let sequence = state.sequence;
-        if let Some(older) = self.states.insert(key, state) {
-            self.segments.release(older.segment, 0);
-            if older.sequence == sequence {
-                // The same, found twice.
-                return;
-            }
-            let newest = self.states.get(&key).map_or(segment, |state| state.segment);
-            self.segments.hide(newest, older.segment);
+        self.segments
+            .hold(state.segment, state.record_size(), NEVER);
+        let Some(older) = self.states.insert(key, state) else {
+            return;
+        };
+        self.segments.release(older.segment, older.record_size());
+        if let Some(newest) = self.states.get(&key)
+            && newest.sequence != older.sequence
+        {
+            self.segments.hide(newest.segment, older.segment);
         }
     }
 
     /// Forgets a State, leaving nothing on the disk.
     pub(crate) fn remove_state(&mut self, key: &state::Key) {
         if let Some(state) = self.states.remove(key) {
-            self.segments.release(state.segment, 0);
+            let size = state.record_size();
+            self.segments.release(state.segment, size);
         }
     }
 
@@ -211,7 +217,7 @@ impl Catalog {
         let size = u64::from(entry.record_size);
         self.segments.release(entry.segment(), size);
         if let Some(ExpireAt { segment, .. }) = expire {
-            self.segments.release(segment, 0);
+            self.segments.release(segment, EXPIRE_SIZE);
             // It may have been shortened: the Store says a later time.
             self.segments.hide(segment, entry.segment());
         }
@@ -235,7 +241,7 @@ impl Catalog {
         self.segments.hold(SegmentId(to.segment), size, expiry);
         self.segments.release(SegmentId(from.segment), size);
         if let Some(at) = expire {
-            self.segments.release(at.segment, 0);
+            self.segments.release(at.segment, EXPIRE_SIZE);
         }
         // Its former place is stale until the segment is gone: the copy has the larger version, so
         // it must stay as long as that, or an older expiry would count again.

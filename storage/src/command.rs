@@ -109,7 +109,8 @@ pub enum Command {
         from: DumpCursor,
         /// Whose messages.
         territory: Territory,
-        /// At most so many bytes of payloads; at least one message, if there is one.
+        /// At most so many bytes of payloads, or one message. There may be none although there is
+        /// more to read.
         size_max: usize,
     },
     /// Keep, durably, how far a dump for somebody is, or forget it.

@@ -29,6 +29,8 @@ pub(crate) struct Open {
     size: u64,
     /// Where the next commit begins; a multiple of the block size.
     tail: u64,
+    /// What stands there and behind it failed.
+    data_end: u64,
     /// Bytes of index entries of all that is in it or on its way there.
     entries_size: usize,
     /// Entries of what is durable.
@@ -38,8 +40,10 @@ pub(crate) struct Open {
 /// Nothing is appended any more.
 #[derive(Debug)]
 pub(crate) struct Sealed {
-    /// Behind the last commit.
+    /// Behind the last commit that ended well.
     data_end: u64,
+    /// Behind the last commit: where the index goes.
+    tail: u64,
     size: u64,
     /// To be written behind the commits; `None` when that was done, or can't be.
     index: Option<IndexEncoder>,
@@ -58,7 +62,7 @@ pub(crate) struct Dead;
 pub(crate) struct Tally {
     /// Live messages whose Store stands here, those whose latest Expire does, and States.
     live_count: u64,
-    /// Bytes of the Stores among them.
+    /// Bytes of their records.
     live_size: u64,
     /// Operations that have not completed.
     pin_count: u64,
@@ -117,6 +121,7 @@ impl Segment<Open> {
             state: Open {
                 size,
                 tail,
+                data_end: u64::MAX,
                 entries_size: index.size(),
                 index,
             },
@@ -171,14 +176,19 @@ impl Segment<Open> {
 
     fn seal(self, is_sound: bool) -> Segment<Sealed> {
         let Open {
-            tail, size, index, ..
+            tail,
+            data_end,
+            size,
+            index,
+            ..
         } = self.state;
         Segment {
             id: self.id,
             class: self.class,
             tally: self.tally,
             state: Sealed {
-                data_end: tail,
+                data_end: data_end.min(tail),
+                tail,
                 size,
                 index: is_sound.then_some(index),
                 is_damaged: !is_sound,
@@ -213,6 +223,8 @@ impl Segment<Sealed> {
 pub(crate) struct Ending {
     pub(crate) class: Class,
     pub(crate) data_end: u64,
+    /// Where the index begins.
+    pub(crate) index_begin: u64,
     pub(crate) size: u64,
     pub(crate) index: IndexEncoder,
 }
@@ -230,6 +242,8 @@ pub(crate) struct Segments {
     stale_count: u64,
     /// Whether one may have become removable.
     is_removal_due: bool,
+    /// Nothing is removed: what could not be read might change what the rest means.
+    keeps_all: bool,
 }
 
 impl Segments {
@@ -273,6 +287,18 @@ impl Segments {
         Some(id)
     }
 
+    /// What stands there and behind it failed: it is not read again.
+    pub(crate) fn cut(&mut self, at: Position) {
+        let id = SegmentId(at.segment);
+        if let Some(sealed) = self.sealed.get_mut(&id) {
+            sealed.state.data_end = sealed.state.data_end.min(at.offset);
+        }
+        let mut open = self.open.iter_mut().flatten();
+        if let Some(open) = open.find(|open| open.id == id) {
+            open.state.data_end = open.state.data_end.min(at.offset);
+        }
+    }
+
     /// A segment that was found by recovery and is not appended to.
     pub(crate) fn insert_sealed(&mut self, id: SegmentId, size: u64) {
         let segment = Segment {
@@ -281,6 +307,7 @@ impl Segments {
             tally: Tally::default(),
             state: Sealed {
                 data_end: size,
+                tail: size,
                 size,
                 index: None,
                 is_damaged: false,
@@ -296,6 +323,7 @@ impl Segments {
         if let Some(sealed) = self.sealed.get_mut(&id) {
             sealed.class = ending.class;
             sealed.state.data_end = ending.data_end;
+            sealed.state.tail = ending.index_begin;
             sealed.state.size = ending.size;
             sealed.state.index = (!ending.index.is_empty()).then_some(ending.index);
             sealed.state.is_damaged = is_damaged;
@@ -314,7 +342,7 @@ impl Segments {
         }
     }
 
-    /// A Store of so many bytes became needed.
+    /// A record of so many bytes became needed.
     pub(crate) fn hold(&mut self, id: SegmentId, size: u64, expiry: Timestamp) {
         if let Some(tally) = self.tally_mut(id) {
             tally.live_count += 1;
@@ -323,7 +351,7 @@ impl Segments {
         }
     }
 
-    /// A record of this segment is no longer needed; of a Store its size, of others zero.
+    /// A record of this segment is no longer needed.
     pub(crate) fn release(&mut self, id: SegmentId, size: u64) {
         if let Some(tally) = self.tally_mut(id) {
             assert!(tally.live_count > 0, "held before");
@@ -357,6 +385,16 @@ impl Segments {
             && let Some(tally) = self.tally_mut(by)
         {
             tally.hides.insert(hidden);
+        }
+    }
+
+    /// What stands in `by` hides `other`, and whatever that hides.
+    pub(crate) fn hide_likewise(&mut self, by: SegmentId, other: SegmentId) {
+        let inherited = self.tally_mut(other).map(|tally| tally.hides.clone());
+        self.hide(by, other);
+        if let Some(tally) = self.tally_mut(by) {
+            let inherited = inherited.into_iter().flatten();
+            tally.hides.extend(inherited.filter(|hidden| *hidden != by));
         }
     }
 
@@ -420,7 +458,7 @@ impl Segments {
 
     /// Makes one segment dead of which nothing is needed; the caller removes it from the disk.
     pub(crate) fn bury_next(&mut self) -> Option<SegmentId> {
-        if !self.is_removal_due {
+        if !self.is_removal_due || self.keeps_all {
             return None;
         }
         let mut sealed = self.sealed.values();
@@ -441,6 +479,11 @@ impl Segments {
         }
         self.is_removal_due = false;
         None
+    }
+
+    /// Nothing is removed or copied from now on.
+    pub(crate) const fn keep_all(&mut self) {
+        self.keeps_all = true;
     }
 
     /// A dead segment is gone from the disk: what hid its records need not stay.
@@ -464,6 +507,7 @@ impl Segments {
                 tally: dead.tally,
                 state: Sealed {
                     data_end: 0,
+                    tail: 0,
                     size: 0,
                     index: None,
                     is_damaged: false,
@@ -484,6 +528,7 @@ impl Segments {
             Ending {
                 class: one.class,
                 data_end: one.state.data_end,
+                index_begin: one.state.tail,
                 size: one.state.size,
                 index,
             },
@@ -493,7 +538,7 @@ impl Segments {
     /// Sealed segments that may be copied elsewhere.
     pub(crate) fn compactable(&self) -> impl Iterator<Item = Facts> {
         let sealed = self.sealed.values();
-        let able = sealed.filter(|one| one.may_be_copied());
+        let able = sealed.filter(|one| one.may_be_copied() && !self.keeps_all);
         able.map(|one| Facts {
             id: one.id,
             size: one.state.data_end,

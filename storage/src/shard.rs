@@ -130,7 +130,10 @@ impl<D: Disk> Shard<D> {
         self.clock = self.clock.max(now);
         let refusal = match &command {
             Command::Store { data, .. } if data.len() > MESSAGE_SIZE_MAX => StoreFault::TooLarge,
-            _ if self.unanswered_count >= self.settings.waiting_count_max => StoreFault::Busy,
+            _ if self.unanswered_count >= self.settings.waiting_count_max => {
+                self.retry_recovery();
+                StoreFault::Busy
+            }
             _ => {
                 self.unanswered_count += 1;
                 self.take(ticket, command);
@@ -299,6 +302,16 @@ impl<D: Disk> Shard<D> {
         for (ticket, question) in core::mem::take(&mut self.early) {
             let outcome = self.look_up(&question);
             self.answer(ticket, outcome);
+        }
+    }
+
+    /// Every question that waits for recovery fails.
+    fn fail_early(&mut self, fault: StoreFault) {
+        let early = core::mem::take(&mut self.early).into_iter();
+        let surveys = core::mem::take(&mut self.surveys).into_iter();
+        let tickets = early.map(|(ticket, _)| ticket);
+        for ticket in tickets.chain(surveys.map(|survey| survey.ticket())) {
+            self.answer(ticket, Outcome::Failed(fault));
         }
     }
 

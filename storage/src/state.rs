@@ -4,7 +4,7 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 
-use cepa_wire::record::STATE_VALUE_SIZE_MAX;
+use cepa_wire::record::{self, STATE_VALUE_SIZE_MAX};
 use cepa_wire::{Mailbox, SubaccountToken, Timestamp};
 
 use crate::command::DumpCursor;
@@ -52,6 +52,13 @@ pub(crate) struct State {
     pub(crate) timestamp: Timestamp,
     pub(crate) segment: SegmentId,
     pub(crate) value: Box<[u8]>,
+}
+
+impl State {
+    /// Of its record.
+    pub(crate) const fn record_size(&self) -> u64 {
+        record::State::size_with(self.value.len()) as u64
+    }
 }
 
 /// All of them.

@@ -57,6 +57,9 @@ pub(crate) struct Territories {
     grace_millis: u64,
 }
 
+/// Arcs of one territory; with more it is taken for the whole ring.
+const ARC_COUNT_MAX: usize = 1024;
+
 /// More changes than this within a grace period are not told apart: the oldest stays longer.
 const FORMER_COUNT_MAX: usize = 64;
 
@@ -81,6 +84,9 @@ impl Territories {
                 && let Some((next, _)) = self.former.front_mut()
             {
                 next.0.extend(oldest.0);
+                if next.0.len() > ARC_COUNT_MAX {
+                    *next = Territory::everything();
+                }
             }
         }
         self.former.push_back((former, now));

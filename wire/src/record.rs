@@ -517,7 +517,12 @@ impl<'a> State<'a> {
 
     /// Size of the record.
     pub const fn size(&self) -> usize {
-        HEADER_SIZE + STATE_FIELDS_SIZE + self.value.len()
+        Self::size_with(self.value.len())
+    }
+
+    /// Size of a record with a value of so many bytes.
+    pub const fn size_with(value_size: usize) -> usize {
+        HEADER_SIZE + STATE_FIELDS_SIZE + value_size
     }
 
     /// Appends the record that will stand at `position`, padded; gives its size without the padding.

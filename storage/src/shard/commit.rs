@@ -35,6 +35,9 @@ use crate::{Disk, Outcome, Settings, StoreFault, Ticket, state};
 /// first of its commands does not wait for ever more.
 const COMMIT_SIZE_MAX: usize = 1 << 20;
 
+/// Nor when it changes so many messages: to judge and to apply them takes a millisecond.
+const EFFECT_COUNT_MAX: usize = 2048;
+
 /// Of which so many may be copies: they come behind what somebody waits for.
 const COPY_SIZE_MAX: usize = 256 << 10;
 
@@ -52,6 +55,8 @@ pub(super) struct Committer {
     pub(super) next_sequence: u64,
     next_commit: u64,
     doubt: Option<Doubt>,
+    /// There is no segment more: Deletes, Expires and copies go into that of any class.
+    pub(super) is_cramped: bool,
     /// Records with smaller numbers are durable, when answers do not wait for that.
     pub(super) synced: u64,
 }
@@ -81,6 +86,8 @@ pub(super) struct Commit {
     resolves_doubt: bool,
     /// Copies in it.
     pub(super) copy_count: usize,
+    /// Its writes are durable when they complete.
+    is_durable: bool,
 }
 
 /// A part that is being written.
@@ -116,6 +123,7 @@ impl Commit {
             fault: None,
             resolves_doubt: false,
             copy_count: 0,
+            is_durable: false,
         }
     }
 
@@ -133,6 +141,10 @@ impl Commit {
     fn is_empty(&self) -> bool {
         self.parts.iter().all(Option::is_none)
     }
+
+    fn has_room(&self) -> bool {
+        self.size() < COMMIT_SIZE_MAX && self.effects.len() < EFFECT_COUNT_MAX
+    }
 }
 
 impl Committer {
@@ -148,6 +160,7 @@ impl Committer {
             next_sequence: 1,
             next_commit: 0,
             doubt: None,
+            is_cramped: false,
             synced: 0,
         }
     }
@@ -182,7 +195,7 @@ impl Committer {
 
 /// Judges waiting changes in their order until nothing waits or the next can't be taken.
 fn fill(former: &mut Former<'_>, waiting: &mut VecDeque<(Ticket, Change)>) -> Stop {
-    while former.commit.size() < COMMIT_SIZE_MAX {
+    while former.commit.has_room() {
         let Some((ticket, mut change)) = waiting.pop_front() else {
             return Stop::Empty;
         };
@@ -247,7 +260,7 @@ impl<D: Disk> Shard<D> {
             let is_in_doubt = self.committer.doubt.is_some();
             if is_in_doubt && self.catalog.segments.open(Class::LONGEST).is_none() {
                 // For the commit that says what is void, whatever else it has.
-                match self.rotate(Class::LONGEST, false) {
+                match self.rotate_for_doubt() {
                     Rotation::Done => {}
                     Rotation::Creating => return,
                     Rotation::Refused(fault) => return self.fail_waiting(fault),
@@ -269,6 +282,12 @@ impl<D: Disk> Shard<D> {
                     match self.rotate(class, is_store) {
                         Rotation::Done => {}
                         Rotation::Creating => return,
+                        // What makes room goes wherever there is some.
+                        Rotation::Refused(StoreFault::StoreFull)
+                            if !is_store && !self.committer.is_cramped =>
+                        {
+                            self.committer.is_cramped = true;
+                        }
                         Rotation::Refused(fault) => self.refuse_first(is_store, fault),
                     }
                 }
@@ -305,6 +324,7 @@ impl<D: Disk> Shard<D> {
             commit: &mut commit,
             void,
             settings,
+            is_cramped: committer.is_cramped,
             now: *clock,
         };
         let mut stop = fill(&mut former, &mut committer.waiting);
@@ -325,6 +345,7 @@ impl<D: Disk> Shard<D> {
     fn submit_commit(&mut self, mut commit: Commit) {
         let has_copies = commit.copy_count > 0;
         let is_durable = has_copies || self.settings.durability == Durability::Durable;
+        commit.is_durable = is_durable;
         let settled = match self.settings.durability {
             Durability::Durable => self.committer.first_unsettled().min(commit.first_sequence),
             Durability::Relaxed(_) => self.committer.synced,
@@ -345,9 +366,6 @@ impl<D: Disk> Shard<D> {
                 data: data.clone(),
                 is_durable,
             };
-            if !is_durable {
-                self.relaxed.handle_written(segment, self.clock);
-            }
             let purpose = Purpose::CommitWrite(commit.number, segment);
             self.io.submit(purpose, operation);
             commit.outstanding += 1;
@@ -370,6 +388,10 @@ impl<D: Disk> Shard<D> {
         };
         commit.outstanding -= 1;
         commit.fault = commit.fault.or_else(|| result.err());
+        if !commit.is_durable {
+            // Now, and not when it was submitted: a sync covers what had been written before.
+            self.relaxed.handle_written(segment, self.clock);
+        }
         self.settle_commits();
     }
 
@@ -432,6 +454,7 @@ impl<D: Disk> Shard<D> {
             doubt.from = doubt.from.min(commit.first_sequence);
             for Written { part, .. } in commit.written {
                 doubt.segments.insert(part.segment());
+                self.catalog.segments.cut(part.position);
                 self.catalog.segments.unpin(part.segment());
             }
             for (ticket, _) in commit.answers {
@@ -441,9 +464,7 @@ impl<D: Disk> Shard<D> {
         self.committer.pendings.clear();
         self.committer.pending_states.clear();
         for class in Class::ALL {
-            let open = self.catalog.segments.open(class);
-            let is_sound = open.is_some_and(|open| !doubt.segments.contains(&open.id()));
-            self.catalog.segments.rotate(class, None, is_sound);
+            self.catalog.segments.rotate(class, None, true);
         }
         self.committer.doubt = Some(doubt);
         self.abort_compaction();
@@ -489,7 +510,9 @@ impl<D: Disk> Shard<D> {
 /// Takes copies into the commit; gives the class that has no room for the next.
 fn fill_copies(former: &mut Former<'_>, copies: &mut VecDeque<Copy>) -> Option<Class> {
     let begin = former.commit.size();
-    while former.commit.size() < begin + COPY_SIZE_MAX {
+    while former.commit.size() < begin + COPY_SIZE_MAX
+        && former.commit.effects.len() < 2 * EFFECT_COUNT_MAX
+    {
         let copy = copies.pop_front()?;
         if let Err(NoRoom(class)) = former.copy(&copy) {
             copies.push_front(copy);
@@ -511,9 +534,10 @@ fn settle_pending(committer: &mut Committer, effect: &Effect, number: u64) {
         | Effect::MoveExpiry { mailbox, hash, .. } => {
             committer.pendings.settle(*mailbox, *hash, number);
         }
-        Effect::State(key, _) | Effect::MoveState { key, .. } => {
+        Effect::State(key, _) => {
             committer.pending_states.remove(key);
         }
-        Effect::Hide(..) => {}
+        // A copy changes nothing that another change would have to wait for.
+        Effect::MoveState { .. } | Effect::Hide(..) => {}
     }
 }

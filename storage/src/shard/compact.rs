@@ -20,13 +20,16 @@ use crate::Disk;
 use crate::catalog::Effect;
 use crate::class::Class;
 use crate::disk::{Access, BLOCK_SIZE, DiskError, Operation, SegmentId};
-use crate::index::{Entry, ExpireAt};
+use crate::index::ExpireAt;
 use crate::scan::Scan;
 use crate::segment::Facts;
 use crate::state::Subject;
 
 /// Bytes that are read at a time.
 const CHUNK_SIZE: usize = 256 << 10;
+
+/// A compaction that was given up is tried again after this.
+const RETRY_PAUSE: core::time::Duration = core::time::Duration::from_secs(10);
 
 /// A segment of which the last message expires so soon is left to die by itself.
 const LIFE_MIN: core::time::Duration = core::time::Duration::from_hours(1);
@@ -46,7 +49,7 @@ pub(super) fn choose(
     segments
         .filter(|facts| {
             let lives_on = facts.last_expiry > now.saturating_add(LIFE_MIN);
-            facts.is_stuck || facts.live_size > 0 && lives_on
+            facts.is_stuck || lives_on
         })
         .filter(|facts| dead_share(facts) > u64::from(dead_percent_max) * 10)
         .max_by_key(dead_share)
@@ -113,6 +116,11 @@ impl<D: Disk> Shard<D> {
     }
 
     fn begin_compaction(&mut self) {
+        let in_flight = self.committer.in_flight.iter();
+        if in_flight.map(|commit| commit.copy_count).sum::<usize>() > 0 {
+            // Of one that was given up: they would be taken for this one's.
+            return;
+        }
         let segments = self.catalog.segments.compactable();
         let percent = self.settings.dead_percent_max;
         let Some(segment) = choose(segments, self.clock, percent) else {
@@ -180,7 +188,9 @@ impl<D: Disk> Shard<D> {
     /// Gives up for now: the segment stays, and is tried again.
     pub(super) fn abort_compaction(&mut self) {
         self.committer.copies.clear();
-        self.compaction = None;
+        if self.compaction.take().is_some() {
+            self.next_compaction = self.clock.saturating_add(RETRY_PAUSE);
+        }
     }
 }
 
@@ -200,28 +210,31 @@ impl Former<'_> {
         }
     }
 
-    fn find_here(&self, store: &Store<'_>, position: Position) -> Option<Entry> {
-        let index = &self.catalog.index;
-        let (_, entry) = index.find_entry(store.mailbox, store.hash)?;
-        (entry.position == position).then_some(entry)
-    }
-
     fn copy_store(
         &mut self,
         store: &Store<'_>,
         position: Position,
         size: usize,
     ) -> Result<(), NoRoom> {
-        let Some(entry) = self.find_here(store, position) else {
-            let is_there = self.catalog.index.find(store.mailbox, store.hash).is_some();
-            return if is_there {
-                Ok(())
-            } else {
-                self.shield(store, position)
-            };
+        let from = SegmentId(position.segment);
+        let found = self.catalog.index.find_entry(store.mailbox, store.hash);
+        let Some((_, entry)) = found else {
+            return self.shield(store, position);
         };
+        if entry.position != position {
+            // It stands elsewhere, or was stored anew: that hides from now on what this one hid.
+            let effect = Effect::Hide(entry.segment(), from);
+            self.commit.effects.push(effect);
+            return Ok(());
+        }
         let expiry = match self.pendings.get(store.mailbox, store.hash) {
             Fate::Gone => return Ok(()),
+            Fate::Live(live) if live.segment != from => {
+                // This one expired, and it is being stored anew.
+                let effect = Effect::Hide(live.segment, from);
+                self.commit.effects.push(effect);
+                return Ok(());
+            }
             Fate::Live(live) => live.expiry,
             Fate::Unchanged => entry.expiry,
         };
@@ -268,11 +281,12 @@ impl Former<'_> {
             hash: store.hash,
             segment: from.0,
         };
-        let (mailbox, sequence) = (store.mailbox, store.sequence + 1);
+        let (mailbox, sequence) = (store.mailbox, *self.next_sequence);
         let part = self.room(Class::of(store.expiry, self.now), Delete::size(1), false)?;
         let to = part.segment();
         let (_, size) =
             part.append(|at, out| Delete::encode(mailbox, sequence, &[target], at, out));
+        self.sequence();
         self.commit.copied_bytes += size as u64;
         self.commit.effects.push(Effect::Hide(to, from));
         Ok(())
@@ -289,12 +303,15 @@ impl Former<'_> {
         let mut moved = Vec::new();
         for target in expire.targets() {
             let index = &self.catalog.index;
-            let id = index.find(expire.mailbox(), target.hash);
-            let counts = id.is_some_and(|id| index.expire_at(id) == Some(at));
+            let found = index.find_entry(expire.mailbox(), target.hash);
+            let counts = found.is_some_and(|(id, _)| index.expire_at(id) == Some(at));
             let segment = SegmentId(target.segment);
+            // A newer record of the same Store says more. One that was stored anew says nothing of
+            // the old Store, which may stand there still.
+            let is_superseded = found.is_some_and(|(_, entry)| entry.segment() == segment);
             if counts {
                 moved.push(target.hash);
-            } else if id.is_some() || !self.catalog.segments.hides_something(segment, from) {
+            } else if is_superseded || !self.catalog.segments.hides_something(segment, from) {
                 continue;
             }
             kept.push(target);
@@ -389,7 +406,6 @@ mod tests {
         assert_eq!(chosen(&[]), None);
         assert_eq!(chosen(&[facts(1, 500, 99)]), None, "half is not enough");
         assert_eq!(chosen(&[facts(1, 100, 0)]), None, "dies by itself");
-        assert_eq!(chosen(&[facts(1, 0, 99)]), None, "something small lives");
         let stuck = Facts {
             is_stuck: true,
             ..facts(1, 0, 0)

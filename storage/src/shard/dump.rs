@@ -114,7 +114,7 @@ impl<D: Disk> Shard<D> {
     }
 
     fn dump_on(&mut self, mut dump: Dump) {
-        let is_large = dump.read_size >= READ_SIZE_MAX && !dump.messages.is_empty();
+        let is_large = dump.read_size >= READ_SIZE_MAX;
         if is_large || dump.size >= dump.order.size_max {
             let next = DumpCursor {
                 segment: dump.scan.segment().0,

@@ -168,6 +168,7 @@ impl<D: Disk> Shard<D> {
         match result {
             Ok(()) => {
                 self.counts.removed_segment_count += 1;
+                self.committer.is_cramped = false;
                 self.catalog.segments.handle_removed(segment);
             }
             Err(_) => self.catalog.segments.handle_remove_failed(segment),

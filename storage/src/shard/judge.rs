@@ -47,6 +47,8 @@ pub(super) struct Former<'a> {
     /// For the headers of fresh segments.
     pub(super) void: (u64, u64),
     pub(super) settings: &'a Settings,
+    /// What is no Store may go into a segment of any class.
+    pub(super) is_cramped: bool,
     pub(super) now: Timestamp,
 }
 
@@ -64,6 +66,16 @@ impl Former<'_> {
         size: usize,
         is_store: bool,
     ) -> Result<&mut Part, NoRoom> {
+        let mut class = class;
+        if self.is_cramped && self.room_in(class, size, is_store).is_err() {
+            let mut others = Class::ALL.into_iter();
+            let other = others.find(|other| self.room_in(*other, size, is_store).is_ok());
+            class = other.unwrap_or(class);
+        }
+        self.room_in(class, size, is_store)
+    }
+
+    fn room_in(&mut self, class: Class, size: usize, is_store: bool) -> Result<&mut Part, NoRoom> {
         let open = self.catalog.segments.open(class).ok_or(NoRoom(class))?;
         let place = self
             .commit
@@ -132,7 +144,8 @@ impl Former<'_> {
             expiry: store.expiry,
             data: &store.data,
         };
-        let part = match self.room(class, size, true) {
+        // Never in another class's segment: that is room for what makes room.
+        let part = match self.room_in(class, size, true) {
             Ok(part) => part,
             Err(NoRoom(class)) => return Verdict::Full(class),
         };

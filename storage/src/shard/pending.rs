@@ -1,7 +1,10 @@
 //! What commits under way will make of messages: changes are judged against it before the index.
 
+use std::collections::BTreeMap;
+
 use cepa_wire::{Mailbox, MessageHash, Namespace, Timestamp};
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 use crate::disk::SegmentId;
 use crate::index::Hasher;
@@ -39,6 +42,8 @@ struct Pending {
 pub(super) struct Pendings {
     hasher: Hasher,
     table: HashTable<Pending>,
+    /// How many are of each mailbox; never zero.
+    counts: BTreeMap<Mailbox, usize>,
 }
 
 impl Pendings {
@@ -46,6 +51,7 @@ impl Pendings {
         Self {
             hasher: Hasher::new(table_key),
             table: HashTable::new(),
+            counts: BTreeMap::new(),
         }
     }
 
@@ -71,7 +77,7 @@ impl Pendings {
 
     /// Whether any message of the mailbox is changed.
     pub(super) fn has_mailbox(&self, mailbox: Mailbox) -> bool {
-        self.table.iter().any(|one| one.mailbox == mailbox)
+        self.counts.contains_key(&mailbox)
     }
 
     pub(super) fn set(
@@ -81,7 +87,11 @@ impl Pendings {
         commit: u64,
         state: Option<Live>,
     ) {
-        let Self { hasher, table } = self;
+        let Self {
+            hasher,
+            table,
+            counts,
+        } = self;
         let found = key(hasher, &mailbox, &hash);
         let entry = table.entry(
             found,
@@ -94,12 +104,13 @@ impl Pendings {
             commit,
             state,
         };
-        entry
-            .and_modify(|one| {
-                one.commit = commit;
-                one.state = state;
-            })
-            .or_insert(pending);
+        match entry {
+            Entry::Occupied(mut one) => *one.get_mut() = pending,
+            Entry::Vacant(place) => {
+                place.insert(pending);
+                *counts.entry(mailbox).or_default() += 1;
+            }
+        }
     }
 
     /// The commit ended; what it changed last is no longer pending.
@@ -109,11 +120,18 @@ impl Pendings {
             one.hash == hash && one.mailbox == mailbox && one.commit == commit
         }) {
             entry.remove();
+            if let Some(count) = self.counts.get_mut(&mailbox) {
+                *count -= 1;
+                if *count == 0 {
+                    self.counts.remove(&mailbox);
+                }
+            }
         }
     }
 
     pub(super) fn clear(&mut self) {
         self.table.clear();
+        self.counts.clear();
     }
 }
 

@@ -31,6 +31,18 @@ const RESERVED_COUNT_MAX: usize = 4 << 20;
 /// Bytes of one read.
 const CHUNK_SIZE: usize = 1 << 20;
 
+/// So often a header that could not be read is read again.
+const HEADER_TRY_COUNT_MAX: u8 = 3;
+
+const fn read_block(segment: SegmentId, offset: u64) -> Operation {
+    Operation::Read {
+        segment,
+        offset,
+        size: BLOCK_SIZE,
+        access: Access::Sequential,
+    }
+}
+
 /// How far recovery is.
 #[derive(Default)]
 pub(super) struct Recovery {
@@ -71,6 +83,8 @@ struct Found {
     id: SegmentId,
     size: u64,
     header: Header,
+    /// So often it was read again.
+    header_try_count: u8,
     trailer: Option<SegmentTrailer>,
     /// What reading it gave, if it has no trailer.
     whole: Option<Whole>,
@@ -157,9 +171,13 @@ impl<D: Disk> Shard<D> {
                 recovery.outstanding -= 1;
                 if result.is_err()
                     && let Some(found) = recovery.find(id)
-                    && let Some(whole) = &mut found.whole
                 {
-                    whole.may_append = false;
+                    if let Some(whole) = &mut found.whole {
+                        whole.may_append = false;
+                    } else {
+                        // Who declares void what its trailer leaves out must stay.
+                        self.catalog.segments.keep_all();
+                    }
                 }
             }
         }
@@ -208,6 +226,7 @@ impl<D: Disk> Shard<D> {
                         id,
                         size,
                         header: Header::Unread,
+                        header_try_count: 0,
                         trailer: None,
                         whole: None,
                     })
@@ -219,6 +238,7 @@ impl<D: Disk> Shard<D> {
                 self.fail_waiting(fault(error));
                 self.fail_retrieves(StoreFault::DiskFailed);
                 self.fail_dumps(StoreFault::DiskFailed);
+                self.fail_early(StoreFault::DiskFailed);
             }
         }
     }
@@ -230,15 +250,11 @@ impl<D: Disk> Shard<D> {
         {
             let (segment, size) = (found.id, found.size);
             recovery.next += 1;
-            let read = |offset| Operation::Read {
-                segment,
-                offset,
-                size: BLOCK_SIZE,
-                access: Access::Sequential,
-            };
-            self.submit_step(recovery, Step::Header(segment), read(0));
+            let header = read_block(segment, 0);
+            self.submit_step(recovery, Step::Header(segment), header);
             if let Some(offset) = size.checked_sub(BLOCK).filter(|at| *at >= BLOCK) {
-                self.submit_step(recovery, Step::Trailer(segment), read(offset));
+                let trailer = read_block(segment, offset);
+                self.submit_step(recovery, Step::Trailer(segment), trailer);
             }
         }
     }
@@ -250,11 +266,11 @@ impl<D: Disk> Shard<D> {
         result: Result<Bytes, DiskError>,
     ) {
         recovery.outstanding -= 1;
-        let Ok(bytes) = result else {
-            self.counts.unread_block_count += 1;
+        let bytes = result.unwrap_or_default();
+        let Some(block) = bytes.get(..BLOCK_SIZE) else {
+            self.handle_unread_header(recovery, id);
             return;
         };
-        let block = bytes.get(..BLOCK_SIZE).unwrap_or(&bytes);
         let header = match SegmentHeader::parse(block, id.0) {
             Ok(header) => {
                 if !self.settings.has_deliberate_bug {
@@ -269,6 +285,27 @@ impl<D: Disk> Shard<D> {
         if let Some(found) = recovery.find(id) {
             found.header = header;
         }
+    }
+
+    /// A header that can't be read is asked for again: it may declare void what nobody else does.
+    /// After that nothing is removed until the next recovery, which may read it.
+    fn handle_unread_header(&mut self, recovery: &mut Recovery, id: SegmentId) {
+        let Some(found) = recovery.find(id) else {
+            return;
+        };
+        if found.size < BLOCK {
+            // Its making was cut off.
+            found.header = Header::Blank;
+            return;
+        }
+        if found.header_try_count < HEADER_TRY_COUNT_MAX {
+            found.header_try_count += 1;
+            let read = read_block(id, 0);
+            self.submit_step(recovery, Step::Header(id), read);
+            return;
+        }
+        self.counts.unread_block_count += 1;
+        self.catalog.segments.keep_all();
     }
 
     fn begin_records(&mut self, recovery: &mut Recovery) {
@@ -415,8 +452,10 @@ impl<D: Disk> Shard<D> {
             self.counts.torn_tail_bytes += BLOCK;
         }
         if is_unread {
-            // It may hold messages: it must not be removed for having none that we know of.
+            // It may hold messages: it must not be removed for having none that we know of, and what
+            // deletes them must stay as long as it does.
             self.catalog.segments.pin(id);
+            self.catalog.segments.mark_stale(id);
         }
         recovery.replay.add_damages(scan.into_damages(), is_unread);
     }
@@ -429,7 +468,7 @@ impl<D: Disk> Shard<D> {
         let end = found
             .trailer
             .take()
-            .map_or(found.size, |trailer| trailer.index_begin);
+            .map_or(found.size, |trailer| trailer.data_end);
         self.counts.corrupt_record_count += 1;
         let reading = Reading {
             scan: Scan::new(id, BLOCK, end, CHUNK_SIZE),
@@ -440,16 +479,18 @@ impl<D: Disk> Shard<D> {
         self.read_on(recovery, reading);
     }
 
-    /// What was read of unsealed segments may still be on its way to the disk.
+    /// What was read of unsealed segments may still be on its way to the disk. So may a trailer, which
+    /// matters if it leaves out commits that failed.
     fn begin_syncs(&mut self, recovery: &mut Recovery) {
         recovery.phase = Phase::Sync;
-        let unsealed: Vec<_> = recovery
+        let leaves_out = |trailer: SegmentTrailer| trailer.data_end < trailer.index_begin;
+        let unsettled: Vec<_> = recovery
             .found
             .iter()
-            .filter(|found| found.whole.is_some())
+            .filter(|found| found.whole.is_some() || found.trailer.is_some_and(leaves_out))
             .map(|found| found.id)
             .collect();
-        for segment in unsealed {
+        for segment in unsettled {
             self.submit_step(recovery, Step::Sync(segment), Operation::Sync { segment });
         }
     }
@@ -468,15 +509,11 @@ impl<D: Disk> Shard<D> {
         for found in found.into_iter().rev() {
             self.settle_segment(found, is_damaged);
         }
-        // Numbers of a part of the log that could not be read are smaller than this.
+        // Numbers of what could not be read, and those given out before the newest segment was made,
+        // are smaller than this.
         let first_free = next_segment.map_or(u64::MAX >> 1, |next| u64::from(next) << 32);
-        let next_sequence = if is_damaged {
-            next_sequence.max(first_free)
-        } else {
-            next_sequence
-        };
         self.committer
-            .recover(next_segment.map(SegmentId), next_sequence);
+            .recover(next_segment.map(SegmentId), next_sequence.max(first_free));
     }
 
     /// Makes of a segment what it is from now on: open, to be indexed, or sealed.
@@ -485,6 +522,7 @@ impl<D: Disk> Shard<D> {
             id,
             size,
             header,
+            header_try_count: _,
             trailer,
             whole,
         } = found;
@@ -495,7 +533,8 @@ impl<D: Disk> Shard<D> {
         if let Some(trailer) = trailer {
             let ending = Ending {
                 class,
-                data_end: trailer.index_begin,
+                data_end: trailer.data_end,
+                index_begin: trailer.index_begin,
                 size,
                 index: IndexEncoder::default(),
             };
@@ -531,6 +570,7 @@ impl<D: Disk> Shard<D> {
         let ending = Ending {
             class,
             data_end: whole.data_end,
+            index_begin: whole.data_end,
             size,
             index,
         };

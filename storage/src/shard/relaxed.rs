@@ -49,11 +49,16 @@ impl<D: Disk> Shard<D> {
         self.relaxed.has_failed = false;
         self.relaxed.mark = self.committer.first_unsettled();
         for segment in core::mem::take(&mut self.relaxed.dirty) {
+            if !self.catalog.segments.is_readable(segment) {
+                // Nothing of it is needed, and it is being removed.
+                continue;
+            }
             self.relaxed.outstanding += 1;
             self.catalog.segments.pin(segment);
             self.io
                 .submit(Purpose::Sync(segment), Operation::Sync { segment });
         }
+        self.settle_syncs();
     }
 
     pub(super) fn handle_sync(&mut self, segment: SegmentId, result: Result<(), DiskError>) {
@@ -71,6 +76,10 @@ impl<D: Disk> Shard<D> {
                 }
             }
         }
+        self.settle_syncs();
+    }
+
+    const fn settle_syncs(&mut self) {
         if self.relaxed.outstanding == 0 && !self.relaxed.has_failed {
             self.committer.synced = self.relaxed.mark;
         }

@@ -18,10 +18,48 @@ const SEQUENCE_MAX: u64 = 1 << 63;
 /// What is known of a hash beside its Store.
 #[derive(Clone, Copy, Debug, Default)]
 struct Mark {
-    /// The newest Delete: its number and where it stands.
-    delete: Option<(u64, SegmentId)>,
-    /// The newest Expire: its number, the expiry and where it stands.
-    expire: Option<(u64, Timestamp, SegmentId)>,
+    /// The newest Delete.
+    delete: Option<Verdict>,
+    /// The newest Expire, and the expiry.
+    expire: Option<(Verdict, Timestamp)>,
+}
+
+/// A Delete or an Expire of a message.
+#[derive(Clone, Copy, Debug)]
+struct Verdict {
+    number: u64,
+    /// Where it stands.
+    segment: SegmentId,
+    /// Where the Store stood that it was about. It counts for older ones too.
+    store_segment: SegmentId,
+}
+
+impl Verdict {
+    /// A Store in this segment does not count because of it.
+    fn hide(self, catalog: &mut Catalog, segment: SegmentId) {
+        self.note_store(catalog, segment);
+        catalog.segments.hide(self.segment, segment);
+    }
+
+    /// A message expires then because of it.
+    fn move_expiry(self, catalog: &mut Catalog, id: MessageId, expiry: Timestamp) {
+        if let Some(entry) = catalog.index.get(id) {
+            self.note_store(catalog, entry.segment());
+        }
+        let at = ExpireAt {
+            segment: self.segment,
+            sequence: self.number,
+        };
+        catalog.set_expiry(id, expiry, at);
+    }
+
+    /// It says of which segment's sake it must stay. If it counts for another's as well, so that one
+    /// is hidden by all that hides anything.
+    fn note_store(self, catalog: &mut Catalog, segment: SegmentId) {
+        if segment != self.store_segment {
+            catalog.segments.mark_stale(segment);
+        }
+    }
 }
 
 /// Sequence number and version of a message's Store.
@@ -132,13 +170,23 @@ impl Replay {
             Record::Expire(expire) => {
                 for target in expire.targets() {
                     let key = (expire.mailbox(), target.hash);
-                    self.handle_expire(catalog, key, number, target.expiry, segment);
+                    let verdict = Verdict {
+                        number,
+                        segment,
+                        store_segment: SegmentId(target.segment),
+                    };
+                    self.handle_expire(catalog, key, verdict, target.expiry);
                 }
             }
             Record::Delete(delete) => {
                 for target in delete.targets() {
                     let key = (delete.mailbox(), target.hash);
-                    self.handle_delete(catalog, key, number, segment);
+                    let verdict = Verdict {
+                        number,
+                        segment,
+                        store_segment: SegmentId(target.segment),
+                    };
+                    self.handle_delete(catalog, key, verdict);
                 }
             }
             Record::State(state) => {
@@ -181,10 +229,10 @@ impl Replay {
     ) {
         let key = (store.mailbox, store.hash);
         let mark = self.marks.get(&key).copied().unwrap_or_default();
-        if let Some((number, by)) = mark.delete
-            && number > store.sequence
+        if let Some(delete) = mark.delete
+            && delete.number > store.sequence
         {
-            catalog.segments.hide(by, segment);
+            delete.hide(catalog, segment);
             return;
         }
         let numbers = Numbers {
@@ -232,14 +280,10 @@ impl Replay {
         if numbers.version != numbers.sequence {
             catalog.segments.note_copy(segment, numbers.version);
         }
-        if let Some((number, expiry, by)) = mark.expire
-            && number > store.version
+        if let Some((expire, expiry)) = mark.expire
+            && expire.number > store.version
         {
-            let at = ExpireAt {
-                segment: by,
-                sequence: number,
-            };
-            catalog.set_expiry(id, expiry, at);
+            expire.move_expiry(catalog, id, expiry);
         }
     }
 
@@ -247,26 +291,22 @@ impl Replay {
         &mut self,
         catalog: &mut Catalog,
         key: (Mailbox, MessageHash),
-        number: u64,
+        verdict: Verdict,
         expiry: Timestamp,
-        segment: SegmentId,
     ) {
         let mark = self.marks.entry(key).or_default();
-        if mark
-            .expire
-            .is_some_and(|(newer, _, at)| newer > number || (newer == number && at >= segment))
+        // Of two of one number the second counts if they stand in one record; if one is a copy,
+        // either.
+        if let Some((newer, _)) = mark.expire
+            && (newer.number, newer.segment) > (verdict.number, verdict.segment)
         {
             return;
         }
-        mark.expire = Some((number, expiry, segment));
+        mark.expire = Some((verdict, expiry));
         if let Some(id) = catalog.index.find(key.0, key.1)
-            && number > self.numbers(id).version
+            && verdict.number > self.numbers(id).version
         {
-            let at = ExpireAt {
-                segment,
-                sequence: number,
-            };
-            catalog.set_expiry(id, expiry, at);
+            verdict.move_expiry(catalog, id, expiry);
         }
     }
 
@@ -274,18 +314,20 @@ impl Replay {
         &mut self,
         catalog: &mut Catalog,
         key: (Mailbox, MessageHash),
-        number: u64,
-        segment: SegmentId,
+        verdict: Verdict,
     ) {
         let mark = self.marks.entry(key).or_default();
-        if mark.delete.is_none_or(|(newer, _)| number >= newer) {
-            mark.delete = Some((number, segment));
+        if mark
+            .delete
+            .is_none_or(|newer| verdict.number >= newer.number)
+        {
+            mark.delete = Some(verdict);
         }
         if let Some((id, entry)) = catalog.index.find_entry(key.0, key.1)
-            && number > self.numbers(id).sequence
+            && verdict.number > self.numbers(id).sequence
         {
             catalog.remove(id);
-            catalog.segments.hide(segment, entry.segment());
+            verdict.hide(catalog, entry.segment());
         }
     }
 

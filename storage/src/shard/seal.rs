@@ -50,7 +50,8 @@ impl Sealing {
         let trailer = SegmentTrailer {
             segment: self.segment.0,
             class: self.ending.class.wire_number(),
-            index_begin: self.ending.data_end,
+            data_end: self.ending.data_end,
+            index_begin: self.ending.index_begin,
             index_end: self.offset,
         };
         trailer.encode(&mut data);
@@ -71,7 +72,7 @@ impl<D: Disk> Shard<D> {
             return;
         }
         self.catalog.segments.pin(segment);
-        let offset = ending.data_end;
+        let offset = ending.index_begin;
         self.sealing = Some(Sealing {
             segment,
             ending,

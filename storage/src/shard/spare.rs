@@ -1,17 +1,17 @@
 //! The segment after the open ones: made ahead, so that a commit need not wait for it.
 
 use super::{Purpose, Shard, fault};
-use crate::class::Class;
+use crate::class::{CLASS_COUNT, Class};
 use crate::disk::{DiskError, Operation, SegmentId};
 use crate::segment::Segment;
 use crate::{Disk, StoreFault};
 
 /// Stores leave so many segments of the capacity to others: Deletes and compaction make room, and
-/// need some for it.
-const RESERVE_COUNT: u64 = 2;
+/// need some for it. One of each class, if none is open, and one ahead.
+const RESERVE_COUNT: u64 = CLASS_COUNT as u64 + 1;
 
 /// A store has at least so many segments: one of each class open, one ahead, the reserve.
-const SEGMENT_COUNT_MIN: u64 = 6;
+const SEGMENT_COUNT_MIN: u64 = 2 * (CLASS_COUNT as u64 + 1);
 
 /// The segment after the open ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,8 @@ pub(super) enum Rotation {
 impl<D: Disk> Shard<D> {
     /// Seals the open segment of a class and opens the spare one.
     pub(super) fn rotate(&mut self, class: Class, is_store: bool) -> Rotation {
-        if is_store && self.segment_room() <= RESERVE_COUNT {
+        let is_ahead = matches!(self.committer.spare, Spare::Ready(_));
+        if is_store && self.segment_room() + u64::from(is_ahead) <= RESERVE_COUNT {
             return Rotation::Refused(StoreFault::StoreFull);
         }
         match self.committer.spare {
@@ -51,7 +52,7 @@ impl<D: Disk> Shard<D> {
                 self.committer.spare = Spare::Creating { is_needed: true };
                 Rotation::Creating
             }
-            Spare::None | Spare::Failed => self.create(true),
+            Spare::None | Spare::Failed => self.create(true, 1),
         }
     }
 
@@ -64,21 +65,32 @@ impl<D: Disk> Shard<D> {
         if self.committer.spare == Spare::None
             && self.segment_room() > RESERVE_COUNT
             && Class::ALL.into_iter().any(is_half_full)
-            && matches!(self.create(false), Rotation::Refused(_))
+            && matches!(self.create(false, 1), Rotation::Refused(_))
         {
             self.committer.spare = Spare::Failed;
+        }
+    }
+
+    /// Opens a segment for the commit that says what is void. Without it nothing more can be
+    /// changed, nor room be made: so it may exceed the capacity.
+    pub(super) fn rotate_for_doubt(&mut self) -> Rotation {
+        match self.committer.spare {
+            Spare::None | Spare::Failed => self.create(true, 0),
+            Spare::Creating { .. } | Spare::Ready(_) => self.rotate(Class::LONGEST, false),
         }
     }
 
     /// How many segments more the capacity allows.
     fn segment_room(&self) -> u64 {
         let count_max = self.settings.capacity / self.settings.segment_size;
-        let count = self.catalog.segments.len() as u64;
+        let is_spare = matches!(self.committer.spare, Spare::Ready(_));
+        let count = self.catalog.segments.len() as u64 + u64::from(is_spare);
         count_max.max(SEGMENT_COUNT_MIN).saturating_sub(count)
     }
 
-    fn create(&mut self, is_needed: bool) -> Rotation {
-        if self.segment_room() == 0 {
+    /// Makes a segment if there is room for so many.
+    fn create(&mut self, is_needed: bool, room_min: u64) -> Rotation {
+        if self.segment_room() < room_min {
             return Rotation::Refused(StoreFault::StoreFull);
         }
         let Some(segment) = self.committer.next_segment else {

@@ -7,8 +7,8 @@ use crate::command::SurveyCount;
 use crate::territory::Territory;
 use crate::{Disk, Outcome, Ticket};
 
-/// Mailboxes that are looked at in a slice: some 200 us.
-const SLICE_COUNT: u32 = 2048;
+/// How often a mailbox is compared with a territory in a slice: some 200 us.
+const SLICE_COUNT: usize = 2048;
 
 /// A survey that waits or is under way.
 pub(super) struct Survey {
@@ -27,6 +27,10 @@ impl Survey {
             territories,
         }
     }
+
+    pub(super) const fn ticket(&self) -> Ticket {
+        self.ticket
+    }
 }
 
 pub(super) type Surveys = VecDeque<Survey>;
@@ -39,7 +43,9 @@ impl<D: Disk> Shard<D> {
         };
         let index = &self.catalog.index;
         let end = u32::try_from(index.mailbox_cell_count()).unwrap_or(u32::MAX);
-        let slice_end = survey.next.saturating_add(SLICE_COUNT).min(end);
+        let slice_count = SLICE_COUNT / survey.territories.len().max(1) + 1;
+        let slice_count = u32::try_from(slice_count).unwrap_or(u32::MAX);
+        let slice_end = survey.next.saturating_add(slice_count).min(end);
         for number in survey.next..slice_end {
             let Some((mailbox, tally)) = index.mailbox_at(number) else {
                 continue;

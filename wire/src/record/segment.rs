@@ -7,7 +7,7 @@ const TRAILER_MAGIC: [u8; 8] = [0xCE, b'p', b'a', b'e', b'n', b'd', 0x0D, 0x0A];
 
 /// Magic, version, class, segment, two numbers, checksum. In every version such a block begins with
 /// magic and version and ends with a checksum over them.
-const SIZE: usize = 8 + 2 + 2 + 4 + 8 + 8 + 4;
+const SIZE: usize = 8 + 2 + 2 + 4 + 2 * 8 + 4;
 
 const _: () = assert!(SIZE <= SEGMENT_HEADER_SIZE);
 
@@ -30,6 +30,8 @@ pub struct SegmentTrailer {
     pub segment: u32,
     /// Which expiry class its messages are of.
     pub class: u16,
+    /// Where the records end that count. What follows up to the index are commits that failed.
+    pub data_end: u64,
     /// Where its Index records begin: a multiple of the block size.
     pub index_begin: u64,
     /// Where they end.
@@ -52,7 +54,7 @@ impl SegmentHeader {
         Ok(Self {
             segment,
             class: block.class,
-            void: block.numbers,
+            void: (block.numbers[0], block.numbers[1]),
         })
     }
 
@@ -60,7 +62,7 @@ impl SegmentHeader {
     pub fn encode(&self, out: &mut Vec<u8>) {
         let block = Block {
             class: self.class,
-            numbers: self.void,
+            numbers: [self.void.0, self.void.1],
         };
         block.encode(HEADER_MAGIC, self.segment, out);
     }
@@ -70,23 +72,25 @@ impl SegmentTrailer {
     /// Checks the trailer of segment number `segment`.
     pub fn parse(block: &[u8], segment: u32) -> Result<Self, SegmentError> {
         let block = Block::parse(block, TRAILER_MAGIC, segment)?;
-        let (index_begin, index_end) = block.numbers;
-        if index_begin > index_end {
+        let [index_begin, ends] = block.numbers;
+        let (data_end, index_end) = (ends >> 32, ends & u64::from(u32::MAX));
+        if data_end > index_begin || index_begin > index_end {
             return Err(SegmentError::Absent);
         }
         Ok(Self {
             segment,
             class: block.class,
+            data_end,
             index_begin,
             index_end,
         })
     }
 
-    /// Appends the whole block.
+    /// Appends the whole block. Segments are smaller than 4 GiB.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let block = Block {
             class: self.class,
-            numbers: (self.index_begin, self.index_end),
+            numbers: [self.index_begin, self.data_end << 32 | self.index_end],
         };
         block.encode(TRAILER_MAGIC, self.segment, out);
     }
@@ -94,7 +98,7 @@ impl SegmentTrailer {
 
 struct Block {
     class: u16,
-    numbers: (u64, u64),
+    numbers: [u64; 2],
 }
 
 impl Block {
@@ -120,7 +124,7 @@ impl Block {
         let version = u16::from_le_bytes(fields.array()?);
         let class = u16::from_le_bytes(fields.array()?);
         let segment = u32::from_le_bytes(fields.array()?);
-        let numbers = (fields.u64()?, fields.u64()?);
+        let numbers = [fields.u64()?, fields.u64()?];
         let found = u32::from_le_bytes(fields.array()?);
         is_same_crc(found, crc).then_some((version, segment, Self { class, numbers }))
     }
@@ -131,8 +135,9 @@ impl Block {
         out.extend_from_slice(&VERSION.to_le_bytes());
         out.extend_from_slice(&self.class.to_le_bytes());
         out.extend_from_slice(&segment.to_le_bytes());
-        out.extend_from_slice(&self.numbers.0.to_le_bytes());
-        out.extend_from_slice(&self.numbers.1.to_le_bytes());
+        for number in self.numbers {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
         let crc = crc32fast::hash(out.get(start..).unwrap_or_default());
         out.extend_from_slice(&crc.to_le_bytes());
         out.resize(start + SEGMENT_HEADER_SIZE, 0);

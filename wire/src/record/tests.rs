@@ -103,7 +103,7 @@ const PINNED: [(&str, &str); 8] = [
     ),
     (
         "trailer",
-        "ce7061656e640d0a020002000900000000200000000000000030000000000000a1a830bc",
+        "ce7061656e640d0a020002000900000000200000000000000030000000100000d10b16a0",
     ),
 ];
 
@@ -163,6 +163,7 @@ fn layout_is_fixed() {
     let trailer = SegmentTrailer {
         segment: 9,
         class: 2,
+        data_end: 4096,
         index_begin: 8192,
         index_end: 12288,
     };
@@ -339,6 +340,7 @@ fn ends_of_a_segment_come_back_or_not_at_all() {
     let trailer = SegmentTrailer {
         segment: 9,
         class: 2,
+        data_end: 4096,
         index_begin: 4096,
         index_end: 8192,
     };
