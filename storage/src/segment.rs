@@ -242,7 +242,7 @@ pub(crate) struct Segments {
     stale_count: u64,
     /// Whether one may have become removable.
     is_removal_due: bool,
-    /// Nothing is removed: what could not be read might change what the rest means.
+    /// Nothing is removed or copied: what could not be read may change what the rest means.
     keeps_all: bool,
 }
 
@@ -481,9 +481,16 @@ impl Segments {
         None
     }
 
-    /// Nothing is removed or copied from now on.
+    /// Something could not be read, which may change what the rest means. Nothing is removed or
+    /// copied until the next recovery, which may read it, or until room is needed.
     pub(crate) const fn keep_all(&mut self) {
         self.keeps_all = true;
+    }
+
+    /// Room is needed.
+    pub(crate) const fn keep_no_more(&mut self) {
+        self.keeps_all = false;
+        self.is_removal_due = true;
     }
 
     /// A dead segment is gone from the disk: what hid its records need not stay.

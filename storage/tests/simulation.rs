@@ -2,7 +2,7 @@
 //! model of what was promised. A failure prints its seed and its weather.
 //!
 //! `CEPA_SEEDS=100000 cargo test -p cepa-storage --release --test simulation` runs that many of each
-//! weather; `CEPA_SEED=7` runs one.
+//! weather; `CEPA_SEED=7` runs one, and with `CEPA_TRACE=1` tells what happens.
 
 #[path = "support/disk.rs"]
 mod disk;
@@ -15,7 +15,7 @@ use std::panic::{catch_unwind, resume_unwind};
 use disk::FaultRates;
 use world::{Events, Weather, World};
 
-/// Of each of the seven weathers: more than ten thousand in all.
+/// Of each of the eight weathers: more than ten thousand in all.
 const SEED_COUNT: u64 = 1500;
 const STEP_COUNT: usize = 160;
 
@@ -131,6 +131,24 @@ fn short_reads_lose_nothing() {
         },
         ..Weather::default()
     }));
+}
+
+#[test]
+fn a_disk_that_is_hardly_read_for_a_while_loses_nothing() {
+    let sum = run(Weather {
+        goes_blind: true,
+        faults: FaultRates {
+            write: 100,
+            sync: 50,
+            ..FaultRates::NONE
+        },
+        ..Weather::default()
+    });
+    assert_lively(sum);
+    assert!(
+        sum.blind_lives > 0 || number("CEPA_SEED").is_some(),
+        "{sum:?}"
+    );
 }
 
 #[test]

@@ -288,7 +288,6 @@ impl<D: Disk> Shard<D> {
     }
 
     /// A header that can't be read is asked for again: it may declare void what nobody else does.
-    /// After that nothing is removed until the next recovery, which may read it.
     fn handle_unread_header(&mut self, recovery: &mut Recovery, id: SegmentId) {
         let Some(found) = recovery.find(id) else {
             return;
@@ -453,9 +452,10 @@ impl<D: Disk> Shard<D> {
         }
         if is_unread {
             // It may hold messages: it must not be removed for having none that we know of, and what
-            // deletes them must stay as long as it does.
+            // deletes them must stay as long as it does. Or it may say that others live longer.
             self.catalog.segments.pin(id);
             self.catalog.segments.mark_stale(id);
+            self.catalog.segments.keep_all();
         }
         recovery.replay.add_damages(scan.into_damages(), is_unread);
     }

@@ -39,6 +39,7 @@ impl<D: Disk> Shard<D> {
     pub(super) fn rotate(&mut self, class: Class, is_store: bool) -> Rotation {
         let is_ahead = matches!(self.committer.spare, Spare::Ready(_));
         if is_store && self.segment_room() + u64::from(is_ahead) <= RESERVE_COUNT {
+            self.catalog.segments.keep_no_more();
             return Rotation::Refused(StoreFault::StoreFull);
         }
         match self.committer.spare {
@@ -91,6 +92,7 @@ impl<D: Disk> Shard<D> {
     /// Makes a segment if there is room for so many.
     fn create(&mut self, is_needed: bool, room_min: u64) -> Rotation {
         if self.segment_room() < room_min {
+            self.catalog.segments.keep_no_more();
             return Rotation::Refused(StoreFault::StoreFull);
         }
         let Some(segment) = self.committer.next_segment else {

@@ -16,6 +16,7 @@
 mod ask;
 mod judge;
 mod model;
+mod trace;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,6 +47,8 @@ pub(crate) struct Weather {
     pub(crate) ignores_sync: bool,
     /// The shard's bug that the model must find.
     pub(crate) ignores_voids: bool,
+    /// Now and then the disk can hardly be read when the shard begins.
+    pub(crate) goes_blind: bool,
     /// Answers before anything is durable: then only the process dies.
     pub(crate) relaxed: bool,
     /// Few messages a mailbox.
@@ -86,6 +89,7 @@ pub(crate) struct Events {
     pub(crate) expired: u64,
     pub(crate) dumped: u64,
     pub(crate) refused: u64,
+    pub(crate) blind_lives: u64,
 }
 
 impl core::ops::AddAssign for Events {
@@ -99,6 +103,7 @@ impl core::ops::AddAssign for Events {
         self.expired += other.expired;
         self.dumped += other.dumped;
         self.refused += other.refused;
+        self.blind_lives += other.blind_lives;
     }
 }
 
@@ -200,6 +205,11 @@ impl World {
     fn hear(&mut self) {
         while let Some((ticket, outcome)) = self.shard.poll_outcome() {
             let asked = self.asked.remove(&ticket).expect("asked once, not twice");
+            trace::line(format_args!(
+                "{} {:?} -> {outcome:?}",
+                self.now.as_millis(),
+                asked.command
+            ));
             self.judge(ticket, &asked, outcome);
         }
     }
@@ -217,13 +227,20 @@ impl World {
             expired: statistics.expired_count,
             ..Events::default()
         };
-        let mut disk = core::mem::take(self.shard.disk_mut());
-        if self.rng.permille(700) && !self.weather.relaxed {
-            disk.crash();
-        } else {
-            disk.abandon();
+        let mut disk = self.take_disk();
+        trace::line(format_args!(
+            "{} crash, after {statistics:?}",
+            self.now.as_millis()
+        ));
+        trace::segments(&disk);
+        if self.weather.goes_blind && self.rng.permille(300) {
+            disk = self.live_blind(disk);
+            trace::line(format_args!(
+                "{} crash, of a blind one",
+                self.now.as_millis()
+            ));
+            trace::segments(&disk);
         }
-        disk.completed.clear();
         // A disk that can't be read for a while looks like one that lost something.
         let read = self.weather.faults.read;
         disk.faults = FaultRates::NONE;
@@ -242,6 +259,38 @@ impl World {
         self.weather.faults.read = read;
         self.compare(&found);
         self.compare_states();
+    }
+
+    /// The disk as the power or the process leaves it.
+    fn take_disk(&mut self) -> TestDisk {
+        let mut disk = core::mem::take(self.shard.disk_mut());
+        if self.rng.permille(700) && !self.weather.relaxed {
+            disk.crash();
+        } else {
+            disk.abandon();
+        }
+        disk.completed.clear();
+        disk
+    }
+
+    /// A life in which the disk can hardly be read, so that the shard does not know what it holds.
+    /// Nobody asks for anything, and nothing may be lost or come back by it.
+    fn live_blind(&mut self, mut disk: TestDisk) -> TestDisk {
+        let permille = [30, 200, 600][self.rng.below(3)];
+        disk.faults = FaultRates {
+            read: permille,
+            shorten: permille,
+            ..FaultRates::NONE
+        };
+        disk.is_full = false;
+        self.shard = Shard::new(disk, settings(&mut self.rng, self.weather));
+        for _ in 0..200 {
+            self.shard.handle_disk(self.now);
+            let pause = core::time::Duration::from_millis(1 << self.rng.below(11));
+            self.now = self.now.saturating_add(pause);
+        }
+        self.events.blind_lives += 1;
+        self.take_disk()
     }
 
     /// Asks something that is answered from memory, or by reading on a disk without faults.
