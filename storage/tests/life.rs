@@ -208,7 +208,7 @@ fn a_full_store_refuses_stores_and_heals_by_deletes() {
             Outcome::Stored { .. } => count += 1,
             outcome => break outcome,
         }
-        assert!(count < 1000, "six segments hold no more");
+        assert!(count < 1000, "eight segments hold no more");
     };
     assert_eq!(refusal, Outcome::Failed(StoreFault::StoreFull));
     assert_eq!(

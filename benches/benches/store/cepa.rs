@@ -28,6 +28,10 @@ const RELAXED: Duration = Duration::from_millis(20);
 /// How often the open loop looks whether a request is due: what it adds to a latency at most.
 const OPEN_TICK: Duration = Duration::from_micros(50);
 
+/// So long the open loop runs before it counts: a fresh executor touches all of its memory for the
+/// first time, which a node does once in its life.
+const WARM_UP_SECONDS: f64 = 2.0;
+
 /// What a shard's clients share.
 struct Clients {
     log: MessageLog,
@@ -160,6 +164,11 @@ fn start(
             left: RefCell::new(0),
             stored_bytes: RefCell::new(0),
         });
+        if let Some(Work::Open { rate, .. }) = work {
+            clients.open_loop(rate, WARM_UP_SECONDS).await;
+            clients.latencies.borrow_mut().clear();
+            *clients.stored_bytes.borrow_mut() = 0;
+        }
         opened.wait();
         match work {
             Some(Work::Closed {

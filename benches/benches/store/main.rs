@@ -51,7 +51,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 20.0)]
     pub(crate) seconds: f64,
     /// How long the open loop runs, at half the rate of the mixed phase
-    #[arg(long, default_value_t = 5.0)]
+    #[arg(long, default_value_t = 10.0)]
     pub(crate) open_seconds: f64,
     /// 200,000 accounts and 2,000,000 messages preloaded
     #[arg(long)]

@@ -131,6 +131,8 @@ pub(crate) struct TestDisk {
     pub(crate) faults: FaultRates,
     /// So many of the next writes fail.
     pub(crate) write_failure_count: usize,
+    /// So many operations complete, and no more.
+    pub(crate) budget: usize,
     /// Operations that completed well, for tests that count them.
     pub(crate) completed: Vec<Operation>,
 }
@@ -153,8 +155,14 @@ impl TestDisk {
             ignores_sync: false,
             faults: FaultRates::NONE,
             write_failure_count: 0,
+            budget: usize::MAX,
             completed: Vec::new(),
         }
+    }
+
+    /// Operations that have not completed.
+    pub(crate) fn pending(&self) -> impl Iterator<Item = &Operation> {
+        self.pending.iter().map(|pending| &pending.operation)
     }
 
     /// A disk with these bytes as a segment.
@@ -447,6 +455,7 @@ impl Disk for TestDisk {
         if self.pending.is_empty() || !self.is_instant && self.rng.permille(500) {
             return None;
         }
+        self.budget = self.budget.checked_sub(1)?;
         let index = if self.is_instant {
             0
         } else {

@@ -105,9 +105,10 @@ pub(super) struct Belief {
     pub(super) arrival: Option<u64>,
     /// In the order of submission.
     pub(super) in_flight: Vec<(Ticket, Change)>,
-    pub(super) failed: Vec<Change>,
+    /// With their place among all that failed.
+    pub(super) failed: Vec<(u64, Change)>,
     /// Failed in several steps, of which some may count already: until something is known again.
-    pub(super) maybe: Vec<Change>,
+    pub(super) maybe: Vec<(u64, Change)>,
     /// Grows with everything that happens to it.
     pub(super) version: u64,
 }
@@ -117,7 +118,9 @@ impl Belief {
     pub(super) fn possible(&self) -> BTreeSet<Option<Timestamp>> {
         let mut states = BTreeSet::from([self.certain]);
         let in_flight = self.in_flight.iter().map(|(_, change)| *change);
-        let failed = self.maybe.iter().chain(&self.failed).copied();
+        let mut failed: Vec<_> = self.maybe.iter().chain(&self.failed).collect();
+        failed.sort_by_key(|(order, _)| *order);
+        let failed = failed.into_iter().map(|(_, change)| *change);
         for change in failed.chain(in_flight) {
             let changed: Vec<_> = states.iter().map(|state| change.apply(*state)).collect();
             states.extend(changed);

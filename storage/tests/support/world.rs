@@ -74,6 +74,7 @@ pub(crate) struct World {
     cursor: CursorBelief,
     next_ticket: u64,
     next_arrival: u64,
+    next_failure: u64,
     pub(crate) events: Events,
 }
 
@@ -124,6 +125,7 @@ impl World {
             cursor: CursorBelief::default(),
             next_ticket: 0,
             next_arrival: 0,
+            next_failure: 0,
             events: Events::default(),
         }
     }
