@@ -29,13 +29,9 @@ fn long(number: u32) -> Command {
 fn elsewhere(number: u32) -> Command {
     let mut command = long(number);
     if let Command::Store { mailbox, .. } = &mut command {
-        *mailbox = Mailbox {
-            prefix: 5,
-            key: [[0; 24].as_slice(), &[0xFF; 8]]
-                .concat()
-                .try_into()
-                .unwrap(),
-        };
+        let mut key = [0; 32];
+        key[24..].fill(0xFF);
+        *mailbox = Mailbox { prefix: 5, key };
     }
     command
 }

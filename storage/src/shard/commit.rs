@@ -178,6 +178,11 @@ impl Committer {
         first.map_or(self.next_sequence, |commit| commit.first_sequence)
     }
 
+    /// Whether something failed and is not yet void.
+    pub(super) const fn is_in_doubt(&self) -> bool {
+        self.doubt.is_some()
+    }
+
     fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.copies.is_empty()
     }

@@ -90,6 +90,15 @@ struct Found {
     whole: Option<Whole>,
 }
 
+impl Found {
+    /// Its trailer leaves out commits that failed. Who declares these void must stay all the same: the
+    /// trailer may not be readable the next time.
+    fn leaves_out(&self) -> bool {
+        self.trailer
+            .is_some_and(|trailer| trailer.data_end < trailer.index_begin)
+    }
+}
+
 /// A segment without a trailer that was read.
 struct Whole {
     data_end: u64,
@@ -171,13 +180,9 @@ impl<D: Disk> Shard<D> {
                 recovery.outstanding -= 1;
                 if result.is_err()
                     && let Some(found) = recovery.find(id)
+                    && let Some(whole) = &mut found.whole
                 {
-                    if let Some(whole) = &mut found.whole {
-                        whole.may_append = false;
-                    } else {
-                        // Who declares void what its trailer leaves out must stay.
-                        self.catalog.segments.keep_all();
-                    }
+                    whole.may_append = false;
                 }
             }
         }
@@ -479,18 +484,16 @@ impl<D: Disk> Shard<D> {
         self.read_on(recovery, reading);
     }
 
-    /// What was read of unsealed segments may still be on its way to the disk. So may a trailer, which
-    /// matters if it leaves out commits that failed.
+    /// What was read of unsealed segments may still be on its way to the disk.
     fn begin_syncs(&mut self, recovery: &mut Recovery) {
         recovery.phase = Phase::Sync;
-        let leaves_out = |trailer: SegmentTrailer| trailer.data_end < trailer.index_begin;
-        let unsettled: Vec<_> = recovery
+        let unsealed: Vec<_> = recovery
             .found
             .iter()
-            .filter(|found| found.whole.is_some() || found.trailer.is_some_and(leaves_out))
+            .filter(|found| found.whole.is_some())
             .map(|found| found.id)
             .collect();
-        for segment in unsettled {
+        for segment in unsealed {
             self.submit_step(recovery, Step::Sync(segment), Operation::Sync { segment });
         }
     }
@@ -504,7 +507,9 @@ impl<D: Disk> Shard<D> {
         self.counts.torn_tail_bytes += damage.torn_size;
         let newest = found.last().map(|found| found.id.0);
         let next_segment = newest.map_or(Some(0), |newest| newest.checked_add(1));
-        let next_sequence = replay.finish(&mut self.catalog);
+        let cut = found.iter().filter(|found| found.leaves_out());
+        let cut: Vec<_> = cut.map(|found| found.id).collect();
+        let next_sequence = replay.finish(&mut self.catalog, &cut);
         let is_damaged = self.counts.is_damaged();
         for found in found.into_iter().rev() {
             self.settle_segment(found, is_damaged);

@@ -331,8 +331,9 @@ impl Replay {
         }
     }
 
-    /// Brings the boxes in order, and gives the next sequence number.
-    pub(super) fn finish(&mut self, catalog: &mut Catalog) -> u64 {
+    /// Brings the boxes in order, and gives the next sequence number. `cut` are segments that hold
+    /// commits that failed, which nobody read.
+    pub(super) fn finish(&mut self, catalog: &mut Catalog, cut: &[SegmentId]) -> u64 {
         let numbers = core::mem::take(&mut self.numbers);
         catalog.index.sort_boxes(|id| {
             let at = id.number() as usize;
@@ -340,6 +341,11 @@ impl Replay {
         });
         for (by, segments) in core::mem::take(&mut self.voided) {
             catalog.segments.hide_void(by, segments);
+        }
+        if !cut.is_empty() {
+            for (_, by) in &self.voids {
+                catalog.segments.hide_void(*by, cut.iter().copied());
+            }
         }
         catalog.segments.hide_stale_from_all();
         let void_end = self.voids.iter().map(|((_, end), _)| *end).max();

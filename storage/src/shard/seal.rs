@@ -60,9 +60,10 @@ impl Sealing {
 }
 
 impl<D: Disk> Shard<D> {
-    /// Begins to end a segment, if one waits for it.
+    /// Begins to end a segment, if one waits for it. Not while something is in doubt: an index leaves
+    /// out the commits that failed, and a crash could take that back until they are declared void.
     pub(super) fn begin_sealing(&mut self) {
-        if self.sealing.is_some() {
+        if self.sealing.is_some() || self.committer.is_in_doubt() {
             return;
         }
         let Some((segment, ending)) = self.catalog.segments.take_ending() else {

@@ -143,11 +143,10 @@ impl World {
                     }
                     if is_updated {
                         belief.certain = Some(*expiry);
-                        belief.maybe.clear();
+                        belief.settle_maybe();
                     } else if let Some(at) = &mut belief.certain {
                         *at = (*at).min((*expiry).max(self.now));
                     }
-                    belief.maybe.retain(|_| !is_updated);
                 }
             }
             (Command::Expiries { mailbox, hashes }, Outcome::Expiries(found)) => {
@@ -236,12 +235,9 @@ impl World {
             );
             assert!(kept.is_some() || !must_live || allows, "{key:?} is there");
         }
-        if is_updated {
-            belief.certain = Some(expiry);
-            belief.maybe.clear();
-        } else if kept.is_some() {
-            belief.certain = kept;
-            belief.maybe.clear();
+        if is_updated || kept.is_some() {
+            belief.certain = if is_updated { Some(expiry) } else { kept };
+            belief.settle_maybe();
         }
     }
 

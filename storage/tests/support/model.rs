@@ -114,6 +114,14 @@ pub(super) struct Belief {
 }
 
 impl Belief {
+    /// It is known what it is, but not whether a Store that failed has brought it there.
+    pub(super) fn settle_maybe(&mut self) {
+        if !self.maybe.is_empty() {
+            self.arrival = None;
+            self.maybe.clear();
+        }
+    }
+
     /// What a crash may leave.
     pub(super) fn possible(&self) -> BTreeSet<Option<Timestamp>> {
         let mut states = BTreeSet::from([self.certain]);

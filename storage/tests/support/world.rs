@@ -461,12 +461,16 @@ impl World {
         for one_box in boxes {
             let arrivals: Vec<_> = one_box
                 .iter()
-                .map(|(key, _)| &self.beliefs[key])
-                .filter(|belief| belief.in_flight.is_empty() && belief.failed.is_empty())
-                .filter(|belief| belief.maybe.is_empty())
-                .filter_map(|belief| belief.arrival)
+                .map(|(key, _)| (&self.beliefs[key], key))
+                .filter(|(belief, _)| belief.in_flight.is_empty() && belief.failed.is_empty())
+                .filter(|(belief, _)| belief.maybe.is_empty())
+                .filter_map(|(belief, key)| Some((belief.arrival?, key)))
                 .collect();
-            assert!(arrivals.is_sorted() || !is_exact, "in the order of arrival");
+            let is_sorted = arrivals.is_sorted_by_key(|(arrival, _)| *arrival);
+            assert!(
+                is_sorted || !is_exact,
+                "the order of arrival of {arrivals:?}"
+            );
         }
         for (key, belief) in &mut self.beliefs {
             let live = |expiry: &Timestamp| *expiry > self.now;
