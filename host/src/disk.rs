@@ -202,7 +202,11 @@ impl Inner {
 
     async fn remove(&self, segment: SegmentId) -> Result<Done, GlommioError<()>> {
         let files = self.files.borrow_mut().remove(&segment);
-        glommio::io::remove(self.path(segment)).await?;
+        match glommio::io::remove(self.path(segment)).await {
+            // A removal before this one failed behind its unlink.
+            Err(error) if is_not_found(&error) => {}
+            removed => removed?,
+        }
         self.sync_dir().await?;
         let files = files.unwrap_or_default();
         for file in [files.durable, files.direct].into_iter().flatten() {
@@ -298,14 +302,21 @@ fn list(dir: &Path) -> io::Result<Vec<(SegmentId, u64)>> {
     Ok(segments)
 }
 
-fn disk_error(error: &GlommioError<()>) -> DiskError {
-    let kind = match error {
+fn kind(error: &GlommioError<()>) -> io::ErrorKind {
+    match error {
         GlommioError::IoError(source) | GlommioError::EnhancedIoError { source, .. } => {
             source.kind()
         }
         _ => io::ErrorKind::Other,
-    };
-    match kind {
+    }
+}
+
+fn is_not_found(error: &GlommioError<()>) -> bool {
+    kind(error) == io::ErrorKind::NotFound
+}
+
+fn disk_error(error: &GlommioError<()>) -> DiskError {
+    match kind(error) {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => DiskError::Full,
         _ => DiskError::Failed,
     }

@@ -1,6 +1,7 @@
 //! The machine: one pinned executor a core, HTTPS and OMQ listeners, links to peers, the disk, the
 //! clock. It decides nothing: it carries bytes and time to relay, swarm and storage and back.
 
+mod board;
 mod certificate;
 pub mod clock;
 mod disk;
@@ -35,6 +36,7 @@ use cepa_swarm::View;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use thiserror::Error;
 
+pub use crate::board::StoreBoard;
 use crate::tile::TileSeed;
 
 /// What control publishes and every shard reads: the view, and the data plane's table of it.
@@ -109,6 +111,7 @@ pub enum StartError {
 /// A node whose shards run.
 pub struct RunningNode {
     stop: Arc<AtomicBool>,
+    stores: Arc<StoreBoard>,
     tiles: Vec<ExecutorJoinHandle<()>>,
 }
 
@@ -116,6 +119,11 @@ impl RunningNode {
     /// Asks every shard to stop: listeners close, what is running ends.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// What the shards say of their logs.
+    pub fn stores(&self) -> Arc<StoreBoard> {
+        Arc::clone(&self.stores)
     }
 
     /// Waits until every shard has stopped; the error names what went wrong.
@@ -151,8 +159,10 @@ pub fn start(
     let log_count = read_log_count(&data_dir, tile_count).map_err(in_data_dir)?;
     let keys = Arc::new(settings.keys);
     let stop = Arc::new(AtomicBool::new(false));
+    let stores = Arc::new(StoreBoard::new(tile_count));
     let mut node = RunningNode {
         stop: Arc::clone(&stop),
+        stores: Arc::clone(&stores),
         tiles: Vec::new(),
     };
     let (report, reports) = sync_channel(tile_count);
@@ -170,6 +180,7 @@ pub fn start(
             allow_aes_cbc: settings.allow_aes_cbc,
             network: Arc::clone(view),
             counters: Arc::clone(counters),
+            board: Arc::clone(&stores),
             rings,
             stop: Arc::clone(&stop),
         };

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use cepa_relay::Counters;
 use cepa_relay::counters::count;
 use cepa_storage::territory::Territory;
-use cepa_storage::{Command, Outcome, Settings, Shard, Statistics, StoreFault, Ticket};
+use cepa_storage::{Command, Outcome, Report, Settings, Shard, Statistics, StoreFault, Ticket};
 use cepa_wire::Mailbox;
 use futures_channel::oneshot;
 use std::sync::Arc;
@@ -105,6 +105,21 @@ impl LocalLog {
     /// Counts and sizes.
     pub(crate) fn statistics(&self) -> Statistics {
         self.shard.borrow().statistics()
+    }
+
+    /// What an operator may know.
+    pub(crate) fn report(&self, foreign_message_count: u64) -> Report {
+        let shard = self.shard.borrow();
+        Report {
+            statistics: shard.statistics(),
+            namespaces: shard.namespaces().clone(),
+            foreign_message_count,
+        }
+    }
+
+    /// Why stores fail, if they do.
+    pub(crate) fn last_fault(&self) -> Option<StoreFault> {
+        self.shard.borrow().last_fault()
     }
 }
 

@@ -25,6 +25,7 @@ use glommio::timer::sleep;
 use glommio::{GlommioError, Task, spawn_local};
 use rustls::ServerConfig;
 
+use crate::board::{Reporter, StoreBoard};
 use crate::link::Link;
 use crate::links::{self, Blame, Links};
 use crate::ring::{Crossing, RingEnds, Rings};
@@ -58,6 +59,7 @@ pub(crate) struct TileSeed {
     pub(crate) allow_aes_cbc: bool,
     pub(crate) network: Arc<ArcSwap<NetworkView>>,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) board: Arc<StoreBoard>,
     pub(crate) rings: RingEnds,
     pub(crate) stop: Arc<AtomicBool>,
 }
@@ -143,6 +145,7 @@ impl Tile {
 /// Runs a tile until it is to stop. `report` hears once whether it started.
 pub(crate) async fn run(seed: TileSeed, report: SyncSender<Result<(), StartError>>) {
     let stop = Arc::clone(&seed.stop);
+    let (board, index) = (Arc::clone(&seed.board), seed.index);
     let started = start(seed).await;
     let tile = match started {
         Ok((tile, accepting)) => {
@@ -156,10 +159,12 @@ pub(crate) async fn run(seed: TileSeed, report: SyncSender<Result<(), StartError
     };
     let (tile, accepting) = tile;
     let mut territory = None;
+    let mut reporter = Reporter::new(board, index, tile.stores.local().cloned());
     while !stop.load(Ordering::Relaxed) {
         sleep(TICK).await;
         probe(&tile);
         tell_territory(&tile, &mut territory);
+        reporter.report(territory.as_ref(), clock::now());
     }
     for task in accepting {
         task.cancel().await;

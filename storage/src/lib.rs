@@ -32,7 +32,7 @@ mod segment;
 mod settings;
 mod shard;
 mod state;
-mod statistics;
+pub mod statistics;
 mod tail;
 pub mod territory;
 
@@ -41,4 +41,4 @@ pub use disk::Disk;
 pub use index::Tally;
 pub use settings::{Durability, Settings};
 pub use shard::Shard;
-pub use statistics::Statistics;
+pub use statistics::{Report, Statistics};

@@ -187,7 +187,8 @@ impl<D: Disk> Shard<D> {
         deadlines.into_iter().flatten().min()
     }
 
-    /// Why stores fail, as far as the disk is the reason; `None` when it is not.
+    /// Why stores fail, if they do for want of room or because of the disk; `None` when one succeeded
+    /// since.
     pub const fn last_fault(&self) -> Option<StoreFault> {
         self.last_fault
     }
@@ -205,10 +206,9 @@ impl<D: Disk> Shard<D> {
         }
     }
 
-    /// Messages by namespace. By swarm they are counted by [`Command::Survey`].
-    pub fn namespaces(&self) -> impl Iterator<Item = (Namespace, Tally)> {
-        let namespaces = self.catalog.index.by_namespace().iter();
-        namespaces.map(|(namespace, tally)| (*namespace, *tally))
+    /// Messages by namespace. By territory they are counted by [`Command::Survey`].
+    pub const fn namespaces(&self) -> &BTreeMap<Namespace, Tally> {
+        self.catalog.index.by_namespace()
     }
 
     fn take(&mut self, ticket: Ticket, command: Command) {
@@ -346,10 +346,7 @@ impl<D: Disk> Shard<D> {
         let Some(purpose) = self.io.purposes.remove(&token) else {
             return;
         };
-        if let Err(error) = result {
-            self.counts.disk_fault_count += 1;
-            self.last_fault = Some(fault(error));
-        }
+        self.counts.disk_fault_count += u64::from(result.is_err());
         match purpose {
             Purpose::Recovery(step) => self.handle_recovery(step, result),
             Purpose::CommitWrite(commit, segment) => {

@@ -1,60 +1,116 @@
-//! Counts and sizes, for operators.
+//! Counts and sizes, for operators: declared once, with what they mean.
 
-/// Counts and sizes, for operators. Counts are since the shard began.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Statistics {
+use std::collections::BTreeMap;
+
+use cepa_wire::Namespace;
+
+use crate::Tally;
+
+/// A number that goes up and down, or one that only grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// How it is now.
+    Gauge,
+    /// How often, since the shard began.
+    Count,
+}
+
+/// A number with its name and what it means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// As the field is called.
+    pub name: &'static str,
+    /// A sentence.
+    pub help: &'static str,
+    /// Whether it only grows.
+    pub kind: Kind,
+    /// The number.
+    pub value: u64,
+}
+
+macro_rules! statistics {
+    ($($(#[doc = $doc:literal])+ $kind:ident $name:ident,)+) => {
+        /// Counts and sizes, for operators. Counts are since the shard began.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Statistics {
+            $($(#[doc = $doc])+ pub $name: u64,)+
+        }
+
+        impl Statistics {
+            /// All of them, in the order of declaration.
+            pub fn samples(&self) -> Vec<Sample> {
+                vec![$(Sample {
+                    name: stringify!($name),
+                    help: concat!($($doc),+).trim_ascii(),
+                    kind: statistics!(@ $kind),
+                    value: self.$name,
+                },)+]
+            }
+        }
+
+        impl core::ops::AddAssign for Statistics {
+            fn add_assign(&mut self, other: Self) {
+                $(self.$name += other.$name;)+
+            }
+        }
+    };
+    (@ gauge) => { Kind::Gauge };
+    (@ count) => { Kind::Count };
+}
+
+statistics! {
     /// Messages that can be retrieved, and those that expired and are not yet removed.
-    pub message_count: u64,
+    gauge message_count,
     /// Bytes of their records.
-    pub message_bytes: u64,
+    gauge message_bytes,
     /// Mailboxes with messages.
-    pub mailbox_count: u64,
+    gauge mailbox_count,
     /// Bytes of memory that the index takes.
-    pub index_memory_bytes: u64,
+    gauge index_memory_bytes,
     /// Segment files of the log.
-    pub segment_count: u64,
+    gauge segment_count,
     /// Damaged stretches that recovery stepped over: records whose checksum did not match, and runs
     /// of bytes that are no record.
-    pub corrupt_record_count: u64,
+    count corrupt_record_count,
     /// Bytes of commits that a crash tore before anybody was answered.
-    pub torn_tail_bytes: u64,
+    count torn_tail_bytes,
     /// Blocks that recovery could not read.
-    pub unread_block_count: u64,
+    count unread_block_count,
     /// Segments of another version of the format. They are left as they are, and not read.
-    pub foreign_segment_count: u64,
+    count foreign_segment_count,
     /// Reads of messages.
-    pub read_count: u64,
+    count read_count,
     /// Records that a read skipped: not readable, or damaged. A damaged one is forgotten, so that it
     /// can be stored again.
-    pub failed_read_count: u64,
+    count failed_read_count,
     /// Operations that the disk failed.
-    pub disk_fault_count: u64,
+    count disk_fault_count,
     /// Syncs that failed after their changes were answered: only with relaxed durability.
-    pub failed_sync_count: u64,
+    count failed_sync_count,
     /// Commits that ended well.
-    pub commit_count: u64,
+    count commit_count,
     /// Bytes of records in them. All that was written divided by this is the write amplification.
-    pub record_bytes: u64,
+    count record_bytes,
     /// Bytes of copies in them, by compaction.
-    pub copied_bytes: u64,
+    count copied_bytes,
     /// Bytes that they wrote: records, copies, padding to blocks and segment headers.
-    pub committed_bytes: u64,
+    count committed_bytes,
     /// Bytes of indexes that were written at the end of segments.
-    pub index_bytes: u64,
+    count index_bytes,
     /// Bytes of segments that were prepared, which writes zeros.
-    pub prepared_bytes: u64,
+    count prepared_bytes,
     /// Messages that expired.
-    pub expired_count: u64,
+    count expired_count,
     /// Messages that were removed because their mailbox is not ours.
-    pub purged_count: u64,
+    count purged_count,
     /// Segments that were ended with an index.
-    pub sealed_segment_count: u64,
+    count sealed_segment_count,
     /// Segments whose live records were copied elsewhere.
-    pub compacted_segment_count: u64,
+    count compacted_segment_count,
     /// Segments that were removed.
-    pub removed_segment_count: u64,
+    count removed_segment_count,
     /// Messages that were read from the tail in memory, without the disk.
-    pub tail_read_count: u64,
+    count tail_read_count,
 }
 
 impl Statistics {
@@ -64,5 +120,28 @@ impl Statistics {
         self.corrupt_record_count > 0
             || self.unread_block_count > 0
             || self.foreign_segment_count > 0
+    }
+}
+
+/// What an operator may know of some shards together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Counts and sizes.
+    pub statistics: Statistics,
+    /// Messages by namespace.
+    pub namespaces: BTreeMap<Namespace, Tally>,
+    /// Messages of mailboxes that are not in our territory, when they were last counted.
+    pub foreign_message_count: u64,
+}
+
+impl core::ops::AddAssign for Report {
+    fn add_assign(&mut self, other: Self) {
+        self.statistics += other.statistics;
+        self.foreign_message_count += other.foreign_message_count;
+        for (namespace, tally) in other.namespaces {
+            let sum = self.namespaces.entry(namespace).or_default();
+            sum.count += tally.count;
+            sum.size += tally.size;
+        }
     }
 }

@@ -12,7 +12,7 @@ use std::thread;
 use arc_swap::ArcSwap;
 use cepa_control::{Config, Endpoint, NetworkFile, metrics, seed};
 use cepa_crypto::NodeKeys;
-use cepa_host::{NetworkView, NodeSettings};
+use cepa_host::{NetworkView, NodeSettings, StoreBoard};
 use cepa_relay::Counters;
 use cepa_storage::{Durability, Settings};
 use cepa_swarm::View;
@@ -60,7 +60,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
             signalled = stop_signal() => signalled,
             () = parent_exit(arguments.exit_with_parent) => Ok(()),
             never = network_file.watch(publish) => never,
-            never = control.serve(Arc::clone(&view), Arc::clone(&counters)) => never,
+            never = control.serve(Arc::clone(&view), counters, running.stores()) => never,
         }
     });
     info!("stopping");
@@ -179,10 +179,15 @@ impl Control {
     }
 
     /// Answers until the future is dropped; without an endpoint it only waits.
-    async fn serve(self, view: Arc<ArcSwap<NetworkView>>, counters: Arc<Counters>) -> ! {
+    async fn serve(
+        self,
+        view: Arc<ArcSwap<NetworkView>>,
+        counters: Arc<Counters>,
+        stores: Arc<StoreBoard>,
+    ) -> ! {
         let admin = async {
             match self.admin {
-                Some(endpoint) => metrics::serve(endpoint, counters).await,
+                Some(endpoint) => metrics::serve(endpoint, counters, move || stores.report()).await,
                 None => future::pending().await,
             }
         };

@@ -426,6 +426,10 @@ impl<D: Disk> Shard<D> {
                 self.catalog.segments.hide_void(part.segment(), segments);
             }
         }
+        let has_stored = |effect: &Effect| matches!(effect, Effect::Insert(_));
+        if commit.effects.iter().any(has_stored) {
+            self.last_fault = None;
+        }
         for effect in commit.effects.drain(..) {
             settle_pending(&mut self.committer, &effect, commit.number);
             self.catalog.apply(effect);
@@ -466,6 +470,7 @@ impl<D: Disk> Shard<D> {
                 self.answer(ticket, Outcome::Failed(fault));
             }
         }
+        self.last_fault = Some(fault);
         self.committer.pendings.clear();
         self.committer.pending_states.clear();
         for class in Class::ALL {
@@ -484,6 +489,7 @@ impl<D: Disk> Shard<D> {
 
     /// There is no segment for the first that waits.
     fn refuse_first(&mut self, is_store: bool, fault: StoreFault) {
+        self.last_fault = Some(fault);
         if fault != StoreFault::StoreFull {
             self.fail_waiting(fault);
         } else if let Some((ticket, _)) = self.committer.waiting.pop_front() {

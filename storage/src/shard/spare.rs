@@ -116,7 +116,6 @@ impl<D: Disk> Shard<D> {
             Ok(()) => {
                 self.committer.spare = Spare::Ready(segment);
                 self.counts.prepared_bytes += self.settings.segment_size;
-                self.last_fault = None;
             }
             Err(error) => {
                 self.committer.spare = Spare::Failed;

@@ -391,7 +391,7 @@ impl World {
         assert_eq!(counts[0].message_count, statistics.message_count);
         assert_eq!(counts[0].size, statistics.message_bytes);
         assert_eq!(counts[1].mailbox_count, 0);
-        let by_namespace = self.shard.namespaces().map(|(_, tally)| tally.count);
+        let by_namespace = self.shard.namespaces().values().map(|tally| tally.count);
         assert_eq!(by_namespace.sum::<u64>(), statistics.message_count);
         assert!(
             statistics.message_count >= found.len() as u64,

@@ -1,0 +1,147 @@
+//! What the tiles say of their logs, to the control plane and to the operator: each writes its own
+//! place, nobody waits.
+
+use core::cell::Cell;
+use core::time::Duration;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use cepa_storage::territory::Territory;
+use cepa_storage::{Command, Outcome, Report, StoreFault};
+use cepa_wire::Timestamp;
+use glommio::spawn_local;
+
+use crate::store::LocalLog;
+
+/// How old a report may be.
+const REPORT_PERIOD: Duration = Duration::from_secs(1);
+
+/// How often messages of foreign mailboxes are counted: that looks at every mailbox.
+const SURVEY_PERIOD: Duration = Duration::from_mins(1);
+
+/// A place for each tile.
+pub struct StoreBoard {
+    places: Box<[ArcSwap<Report>]>,
+}
+
+impl StoreBoard {
+    pub(crate) fn new(tile_count: usize) -> Self {
+        Self {
+            places: (0..tile_count).map(|_| ArcSwap::default()).collect(),
+        }
+    }
+
+    /// All logs together, as they were a second ago at most.
+    pub fn report(&self) -> Report {
+        let mut sum = Report::default();
+        for place in &self.places {
+            sum += Report::clone(&place.load());
+        }
+        sum
+    }
+
+    pub(crate) fn write(&self, tile: usize, report: Report) {
+        if let Some(place) = self.places.get(tile) {
+            place.store(Arc::new(report));
+        }
+    }
+}
+
+/// What a tile tells of its logs.
+pub(crate) struct Reporter {
+    board: Arc<StoreBoard>,
+    tile: usize,
+    logs: Vec<Watched>,
+    next_report: Timestamp,
+    next_survey: Timestamp,
+}
+
+/// A log, and what was told of it.
+struct Watched {
+    log: Rc<LocalLog>,
+    fault: Option<StoreFault>,
+    foreign_message_count: Rc<Cell<u64>>,
+}
+
+impl Reporter {
+    pub(crate) fn new(
+        board: Arc<StoreBoard>,
+        tile: usize,
+        logs: impl Iterator<Item = Rc<LocalLog>>,
+    ) -> Self {
+        let watched = logs.map(|log| Watched {
+            log,
+            fault: None,
+            foreign_message_count: Rc::default(),
+        });
+        Self {
+            board,
+            tile,
+            logs: watched.collect(),
+            next_report: Timestamp::ZERO,
+            next_survey: Timestamp::ZERO,
+        }
+    }
+
+    /// Tells what there is to tell.
+    pub(crate) fn report(&mut self, territory: Option<&Territory>, now: Timestamp) {
+        for watched in &mut self.logs {
+            watched.tell_fault();
+        }
+        if self.next_report > now {
+            return;
+        }
+        self.next_report = now.saturating_add(REPORT_PERIOD);
+        let mut sum = Report::default();
+        for watched in &self.logs {
+            sum += watched.log.report(watched.foreign_message_count.get());
+        }
+        self.board.write(self.tile, sum);
+        if let Some(territory) = territory
+            && self.next_survey <= now
+        {
+            self.next_survey = now.saturating_add(SURVEY_PERIOD);
+            for watched in &self.logs {
+                watched.survey(territory.clone());
+            }
+        }
+    }
+}
+
+impl Watched {
+    /// Says when stores begin to fail, and why, and when they succeed again.
+    fn tell_fault(&mut self) {
+        let fault = self.log.last_fault();
+        if fault == self.fault {
+            return;
+        }
+        self.fault = fault;
+        let advice = match fault {
+            None => {
+                tracing::info!("messages are stored again");
+                return;
+            }
+            Some(StoreFault::DiskFull) => "make room on the disk of data_dir",
+            Some(StoreFault::StoreFull) => "raise store_capacity_mib if the disk has room",
+            Some(_) => "look at the kernel's log: the disk may be dying",
+        };
+        if let Some(fault) = fault {
+            tracing::error!(reason = %fault, advice, "messages are not stored; retrieves go on");
+        }
+    }
+
+    fn survey(&self, territory: Territory) {
+        let (log, count) = (Rc::clone(&self.log), Rc::clone(&self.foreign_message_count));
+        spawn_local(async move {
+            let territories = vec![territory, Territory::everything()];
+            let outcome = log.execute(Command::Survey { territories }).await;
+            if let Outcome::Surveyed(counts) = outcome
+                && let [ours, all] = counts.as_slice()
+            {
+                count.set(all.message_count.saturating_sub(ours.message_count));
+            }
+        })
+        .detach();
+    }
+}
