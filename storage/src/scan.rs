@@ -243,7 +243,9 @@ impl Scan {
         };
         let was_careful = start < self.careful_until;
         if core::mem::take(&mut self.needed) > 0 && was_careful {
-            // The record runs into a block that can't be read.
+            // The record runs into a block that can't be read. Alone, the block may be readable the
+            // next time; the record was not all the same.
+            self.unread_block_count += 1;
             self.stretch(ALIGN);
             self.offset += ALIGN;
         } else if was_careful {

@@ -38,14 +38,14 @@ impl World {
                     self.end_change(ticket, other);
                     let belief = self.beliefs.get_mut(&other).expect("asked");
                     belief.certain = None;
-                    belief.maybe.clear();
+                    belief.settle_maybe(ticket);
                 }
                 let belief = self.beliefs.get_mut(&key).expect("asked");
                 if !belief.maybe.is_empty() {
                     // Whatever it was, it is this now.
                     belief.arrival = (!already).then_some(self.next_arrival);
                     self.next_arrival += 1;
-                    belief.maybe.clear();
+                    belief.maybe.retain(|(other, _)| *other > ticket);
                     belief.certain = Some(answered);
                     return;
                 }
@@ -143,7 +143,7 @@ impl World {
                     }
                     if is_updated {
                         belief.certain = Some(*expiry);
-                        belief.settle_maybe();
+                        belief.settle_maybe(ticket);
                     } else if let Some(at) = &mut belief.certain {
                         *at = (*at).min((*expiry).max(self.now));
                     }
@@ -209,7 +209,7 @@ impl World {
         }
         if is_deleted || !belief.maybe.is_empty() {
             belief.certain = None;
-            belief.maybe.clear();
+            belief.settle_maybe(ticket);
         }
     }
 
@@ -237,7 +237,7 @@ impl World {
         }
         if is_updated || kept.is_some() {
             belief.certain = if is_updated { Some(expiry) } else { kept };
-            belief.settle_maybe();
+            belief.settle_maybe(ticket);
         }
     }
 
@@ -273,13 +273,12 @@ impl World {
         for key in keys_of(command) {
             let change = self.end_change(ticket, key);
             let belief = self.beliefs.get_mut(&key).expect("asked");
-            let failed = (self.next_failure, change);
+            let failed = (ticket, change);
             if was_judged && is_stepwise {
                 belief.maybe.push(failed);
             } else if was_judged {
                 belief.failed.push(failed);
             }
-            self.next_failure += 1;
         }
     }
 

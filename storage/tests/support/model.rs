@@ -105,20 +105,20 @@ pub(super) struct Belief {
     pub(super) arrival: Option<u64>,
     /// In the order of submission.
     pub(super) in_flight: Vec<(Ticket, Change)>,
-    /// With their place among all that failed.
-    pub(super) failed: Vec<(u64, Change)>,
+    pub(super) failed: Vec<(Ticket, Change)>,
     /// Failed in several steps, of which some may count already: until something is known again.
-    pub(super) maybe: Vec<(u64, Change)>,
+    pub(super) maybe: Vec<(Ticket, Change)>,
     /// Grows with everything that happens to it.
     pub(super) version: u64,
 }
 
 impl Belief {
-    /// It is known what it is, but not whether a Store that failed has brought it there.
-    pub(super) fn settle_maybe(&mut self) {
+    /// It is known what this command made of it, but not whether a Store that failed before has
+    /// brought it there. One that came later may have failed earlier.
+    pub(super) fn settle_maybe(&mut self, ticket: Ticket) {
         if !self.maybe.is_empty() {
             self.arrival = None;
-            self.maybe.clear();
+            self.maybe.retain(|(other, _)| *other > ticket);
         }
     }
 
@@ -127,7 +127,7 @@ impl Belief {
         let mut states = BTreeSet::from([self.certain]);
         let in_flight = self.in_flight.iter().map(|(_, change)| *change);
         let mut failed: Vec<_> = self.maybe.iter().chain(&self.failed).collect();
-        failed.sort_by_key(|(order, _)| *order);
+        failed.sort_by_key(|(ticket, _)| *ticket);
         let failed = failed.into_iter().map(|(_, change)| *change);
         for change in failed.chain(in_flight) {
             let changed: Vec<_> = states.iter().map(|state| change.apply(*state)).collect();

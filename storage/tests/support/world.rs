@@ -74,7 +74,6 @@ pub(crate) struct World {
     cursor: CursorBelief,
     next_ticket: u64,
     next_arrival: u64,
-    next_failure: u64,
     pub(crate) events: Events,
 }
 
@@ -125,7 +124,6 @@ impl World {
             cursor: CursorBelief::default(),
             next_ticket: 0,
             next_arrival: 0,
-            next_failure: 0,
             events: Events::default(),
         }
     }
@@ -291,6 +289,7 @@ impl World {
             let pause = core::time::Duration::from_millis(1 << self.rng.below(11));
             self.now = self.now.saturating_add(pause);
         }
+        trace::line(format_args!("blind: {:?}", self.shard.statistics()));
         self.events.blind_lives += 1;
         self.take_disk()
     }
