@@ -85,6 +85,8 @@ pub(crate) struct Scan {
     behind: Damage,
     damages: Vec<(Site, Damage)>,
     unread_block_count: u64,
+    /// Something was asked for and never came.
+    is_unread: bool,
 }
 
 impl Scan {
@@ -111,6 +113,7 @@ impl Scan {
             behind: Damage { count: 0, size: 0 },
             damages: Vec::new(),
             unread_block_count: 0,
+            is_unread: false,
         }
     }
 
@@ -131,6 +134,10 @@ impl Scan {
     /// Whether an Index stands here: nothing may be appended.
     pub(crate) const fn has_index(&self) -> bool {
         self.has_index
+    }
+
+    pub(crate) const fn is_unread(&self) -> bool {
+        self.is_unread
     }
 
     pub(crate) const fn unread_block_count(&self) -> u64 {
@@ -245,11 +252,12 @@ impl Scan {
         if core::mem::take(&mut self.needed) > 0 && was_careful {
             // The record runs into a block that can't be read. Alone, the block may be readable the
             // next time; the record was not all the same.
-            self.unread_block_count += 1;
+            self.is_unread = true;
             self.stretch(ALIGN);
             self.offset += ALIGN;
         } else if was_careful {
             self.unread_block_count += 1;
+            self.is_unread = true;
             let end = block_end(start);
             self.stretch(end - start);
             self.offset = end;

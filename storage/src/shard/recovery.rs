@@ -438,7 +438,7 @@ impl<D: Disk> Shard<D> {
         let Some(found) = recovery.find(id) else {
             return;
         };
-        let is_unread = found.header == Header::Unread || scan.unread_block_count() > 0;
+        let is_unread = found.header == Header::Unread || scan.is_unread();
         let is_written = scan.record_count() > 0;
         self.counts.unread_block_count += scan.unread_block_count();
         let header_is_lost = matches!(found.header, Header::Blank | Header::Damaged);
