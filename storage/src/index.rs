@@ -472,17 +472,20 @@ impl Index {
             .is_some_and(|owner| self.find_box(owner, namespace).is_some())
     }
 
-    /// Orders the messages of every box by a key; for recovery, which finds them in any order.
-    pub(crate) fn sort_boxes(&mut self, key: impl Fn(MessageId) -> u64) {
-        for number in 0..u32::try_from(self.boxes.size()).unwrap_or(NONE) {
-            let Some(one_box) = self.boxes.get(number).copied() else {
-                continue;
-            };
-            let ids: Vec<_> = self.chain(one_box.first).collect();
-            if ids.is_sorted_by_key(|id| key(*id)) {
-                continue;
-            }
-            self.relink(number, ids, &key);
+    /// The number of the box that a message is in.
+    pub(crate) fn box_of(&self, id: MessageId) -> Option<u32> {
+        let cell = self.cells.get(id.0)?;
+        (cell.box_number != NONE).then_some(cell.box_number)
+    }
+
+    /// Orders the messages of a box by a key; for recovery, which finds them in any order.
+    pub(crate) fn sort_box(&mut self, number: u32, key: impl Fn(MessageId) -> u64) {
+        let Some(one_box) = self.boxes.get(number).copied() else {
+            return;
+        };
+        let ids: Vec<_> = self.chain(one_box.first).collect();
+        if !ids.is_sorted_by_key(|id| key(*id)) {
+            self.relink(number, ids, key);
         }
     }
 

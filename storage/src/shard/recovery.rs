@@ -23,13 +23,16 @@ use crate::{Disk, StoreFault};
 const BLOCK: u64 = BLOCK_SIZE as u64;
 
 /// Segments that are read at a time: memory for it is so many chunks.
-const READ_COUNT_MAX: usize = 8;
+const READ_COUNT_MAX: usize = 4;
 
 /// Memory is taken ahead for so many messages at most, whatever trailers say.
 const RESERVED_COUNT_MAX: usize = 4 << 20;
 
-/// Bytes of one read.
+/// Bytes of one read of records.
 const CHUNK_SIZE: usize = 1 << 20;
+
+/// Bytes of one read of an index: all of it, mostly, so that messages come in their order.
+const INDEX_CHUNK_SIZE: usize = 8 << 20;
 
 /// So often a header that could not be read is read again.
 const HEADER_TRY_COUNT_MAX: u8 = 3;
@@ -343,12 +346,12 @@ impl<D: Disk> Shard<D> {
                 continue;
             }
             let id = found.id;
-            let (begin, end) = match found.trailer {
-                Some(trailer) => (trailer.index_begin, trailer.index_end),
-                None => (BLOCK, found.size),
+            let (begin, end, chunk_size) = match found.trailer {
+                Some(trailer) => (trailer.index_begin, trailer.index_end, INDEX_CHUNK_SIZE),
+                None => (BLOCK, found.size, CHUNK_SIZE),
             };
             let reading = Reading {
-                scan: Scan::new(id, begin, end, CHUNK_SIZE),
+                scan: Scan::new(id, begin, end, chunk_size),
                 is_index: found.trailer.is_some(),
                 index: IndexEncoder::default(),
                 has_void: false,

@@ -1,6 +1,6 @@
 //! What records mean together, in whatever order they are read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cepa_wire::record::{Commit, Position, Record, Store};
 use cepa_wire::{Mailbox, MessageHash, Timestamp};
@@ -78,6 +78,10 @@ pub(super) struct Replay {
     voided: BTreeMap<SegmentId, Vec<SegmentId>>,
     /// By the number of the message in the index.
     numbers: Vec<Numbers>,
+    /// The sequence number of the last message of each box.
+    last_of_box: Vec<u64>,
+    /// Boxes that got a message behind a newer one.
+    unsorted: BTreeSet<u32>,
     marks: BTreeMap<(Mailbox, MessageHash), Mark>,
     /// The largest number seen.
     newest: u64,
@@ -219,6 +223,19 @@ impl Replay {
         }
     }
 
+    /// A message with this sequence number stands last in a box now.
+    fn note_order(&mut self, number: u32, sequence: u64) {
+        let at = number as usize;
+        if self.last_of_box.len() <= at {
+            self.last_of_box.resize(at + 1, 0);
+        }
+        if let Some(last) = self.last_of_box.get_mut(at)
+            && core::mem::replace(last, sequence) > sequence
+        {
+            self.unsorted.insert(number);
+        }
+    }
+
     fn handle_store(
         &mut self,
         catalog: &mut Catalog,
@@ -277,6 +294,9 @@ impl Replay {
             },
         );
         self.set_numbers(id, numbers);
+        if let Some(number) = catalog.index.box_of(id) {
+            self.note_order(number, numbers.sequence);
+        }
         if numbers.version != numbers.sequence {
             catalog.segments.note_copy(segment, numbers.version);
         }
@@ -335,10 +355,13 @@ impl Replay {
     /// commits that failed, which nobody read.
     pub(super) fn finish(&mut self, catalog: &mut Catalog, cut: &[SegmentId]) -> u64 {
         let numbers = core::mem::take(&mut self.numbers);
-        catalog.index.sort_boxes(|id| {
-            let at = id.number() as usize;
-            numbers.get(at).map_or(0, |numbers| numbers.sequence)
-        });
+        for number in core::mem::take(&mut self.unsorted) {
+            catalog.index.sort_box(number, |id| {
+                let at = id.number() as usize;
+                numbers.get(at).map_or(0, |numbers| numbers.sequence)
+            });
+        }
+        self.last_of_box = Vec::new();
         for (by, segments) in core::mem::take(&mut self.voided) {
             catalog.segments.hide_void(by, segments);
         }
