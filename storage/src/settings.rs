@@ -84,7 +84,7 @@ impl Default for Settings {
         Self {
             segment_size: 64 << 20,
             waiting_count_max: 4096,
-            commit_count_max: 4,
+            commit_count_max: 2,
             tail_cache_size: 8 << 20,
             durability: Durability::Durable,
             capacity: 10 << 30,

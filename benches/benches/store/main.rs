@@ -70,7 +70,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 256)]
     pub(crate) clients: usize,
     /// Commits of cepa under way at a time
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 2)]
     pub(crate) commits: usize,
     /// MiB of a shard's tail in memory
     #[arg(long, default_value_t = 8)]
@@ -95,6 +95,9 @@ impl Arguments {
         Duration::from_secs_f64(self.seconds)
     }
 }
+
+/// How long the disk is left alone between two engines.
+const SETTLE_TIME: Duration = Duration::from_secs(3);
 
 /// A bar on standard error.
 pub(crate) fn progress(name: &str, count: usize) -> ProgressBar {
@@ -162,6 +165,10 @@ fn run_all(arguments: &Arguments) -> Result<(), Fault> {
         let text = String::from_utf8_lossy(&output.stdout);
         let line = text.lines().last().unwrap_or_default();
         reports.push(serde_json::from_str(line)?);
+        // The next engine shall find the disk idle, not busy with what this one left.
+        dir.close()?;
+        rustix::fs::sync();
+        std::thread::park_timeout(SETTLE_TIME);
     }
     let mut out = io::stdout().lock();
     writeln!(out, "Measured on {}.", meter::machine(&arguments.dir))?;
