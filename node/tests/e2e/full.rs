@@ -107,4 +107,13 @@ fn a_full_disk_refuses_stores_and_nothing_else_and_heals() {
         try_store(&process, 10_000 + number).0 == 200
     });
     assert!(is_healed, "{:?}", try_store(&process, 1).1);
+    // The operator is told both, and that a shard looks at its log ten times a second is time enough.
+    std::thread::park_timeout(core::time::Duration::from_secs(1));
+    let log = process.kill();
+    let told = |text: &str| log.lines().any(|line| line.contains(text));
+    assert!(
+        told("messages are not stored") && told("disk is full"),
+        "{log}"
+    );
+    assert!(told("messages are stored again"), "{log}");
 }

@@ -91,7 +91,7 @@ impl Process {
     }
 
     /// SIGKILL; gives what the node had written to its log.
-    fn kill(&mut self) -> String {
+    pub(crate) fn kill(&mut self) -> String {
         let Some(mut child) = self.child.take() else {
             return String::new();
         };
