@@ -117,18 +117,16 @@ impl Watched {
             return;
         }
         self.fault = fault;
-        let advice = match fault {
-            None => {
-                tracing::info!("messages are stored again");
-                return;
-            }
-            Some(StoreFault::DiskFull) => "make room on the disk of data_dir",
-            Some(StoreFault::StoreFull) => "raise store_capacity_mib if the disk has room",
-            Some(_) => "look at the kernel's log: the disk may be dying",
+        let Some(fault) = fault else {
+            tracing::info!("messages are stored again");
+            return;
         };
-        if let Some(fault) = fault {
-            tracing::error!(reason = %fault, advice, "messages are not stored; retrieves go on");
-        }
+        let advice = match fault {
+            StoreFault::DiskFull => "make room on the disk of data_dir",
+            StoreFault::StoreFull => "raise store_capacity_mib if the disk has room",
+            _ => "look at the kernel's log: the disk may be dying",
+        };
+        tracing::error!(reason = %fault, advice, "messages are not stored; retrieves go on");
     }
 
     fn survey(&self, territory: Territory) {

@@ -17,22 +17,12 @@ use crate::run::*;
 
 const DAY: u64 = 86_400;
 
-fn after(seconds: u64) -> Timestamp {
-    NOW.saturating_add(Duration::from_secs(seconds))
-}
-
 /// Stores messages of 6,000 bytes, of which forty make a segment.
 fn fill(shard: &mut Shard<TestDisk>, now: u64, numbers: core::ops::Range<u32>, life: u64) {
     for number in numbers {
         let command = store(number, 6000, after(now + life));
         let outcome = run_one(shard, after(now), command);
         assert!(matches!(outcome, Outcome::Stored { .. }), "{outcome:?}");
-    }
-}
-
-fn wait(shard: &mut Shard<TestDisk>, from: u64, seconds: u64) {
-    for second in from..from + seconds {
-        shard.handle_disk(after(second));
     }
 }
 
@@ -186,15 +176,7 @@ fn a_full_store_survives_failed_writes_and_makes_room() {
         ..settings()
     };
     let mut shard = Shard::new(TestDisk::default(), settings);
-    let mut count = 0;
-    loop {
-        let command = store(count, 6000, after(10 * DAY));
-        match run_one(&mut shard, NOW, command) {
-            Outcome::Stored { .. } => count += 1,
-            Outcome::Failed(StoreFault::StoreFull) => break,
-            outcome => panic!("{outcome:?}"),
-        }
-    }
+    let count = fill_up(&mut shard, after(10 * DAY));
     for _ in 0..6 {
         shard.disk_mut().write_failure_count = 1;
         let outcome = run_one(&mut shard, NOW, delete([0]));

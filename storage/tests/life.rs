@@ -21,10 +21,6 @@ fn in_days(days: u64) -> Timestamp {
     NOW.saturating_add(Duration::from_hours(24 * days))
 }
 
-fn after(seconds: u64) -> Timestamp {
-    NOW.saturating_add(Duration::from_secs(seconds))
-}
-
 /// Stores so many messages of 6,000 bytes: forty make a segment of 256 KiB.
 fn fill(shard: &mut Shard<TestDisk>, numbers: core::ops::Range<u32>) {
     fill_for(shard, numbers, 10);
@@ -202,15 +198,7 @@ fn a_full_store_refuses_stores_and_heals_by_deletes() {
         ..settings()
     };
     let mut shard = Shard::new(TestDisk::default(), settings);
-    let mut count = 0;
-    let refusal = loop {
-        match run_one(&mut shard, NOW, store(count, 6000, in_days(10))) {
-            Outcome::Stored { .. } => count += 1,
-            outcome => break outcome,
-        }
-        assert!(count < 1000, "eight segments hold no more");
-    };
-    assert_eq!(refusal, Outcome::Failed(StoreFault::StoreFull));
+    let count = fill_up(&mut shard, in_days(10));
     assert_eq!(
         numbers(&mut shard, NOW).len(),
         count as usize,

@@ -5,8 +5,6 @@ mod disk;
 #[path = "support/run.rs"]
 mod run;
 
-use core::time::Duration;
-
 use cepa_storage::disk::SegmentId;
 use cepa_storage::territory::{Arc, Territory};
 use cepa_storage::{Command, Outcome, Shard};
@@ -15,10 +13,6 @@ use cepa_wire::{Mailbox, MessageHash, SubaccountToken, Timestamp};
 
 use crate::disk::TestDisk;
 use crate::run::*;
-
-fn after(seconds: u64) -> Timestamp {
-    NOW.saturating_add(Duration::from_secs(seconds))
-}
 
 /// A message of 6,000 bytes that lives for ten days: forty make a segment.
 fn long(number: u32) -> Command {
@@ -73,12 +67,6 @@ fn count(shard: &mut Shard<TestDisk>, is_meant: impl Fn(Record<'_>) -> bool) -> 
         .sum()
 }
 
-fn wait(shard: &mut Shard<TestDisk>, from: u64) {
-    for second in from..from + 60 {
-        shard.handle_disk(after(second));
-    }
-}
-
 #[test]
 fn the_newest_fifty_revocations_are_kept_over_a_restart() {
     let token = |number: u8| SubaccountToken([number; 36]);
@@ -108,7 +96,7 @@ fn a_delete_outlives_its_segment() {
     // All of BOB's go; the first segment holds the other mailbox's message, and message 0.
     run_one(&mut shard, NOW, delete(100..180));
     fill(&mut shard, NOW, 200..280);
-    wait(&mut shard, 0);
+    wait(&mut shard, 0, 60);
     for _ in 0..2 {
         shard = restart(shard);
         assert!(!numbers(&mut shard, after(60)).contains(&0));
@@ -132,7 +120,7 @@ fn what_was_purged_and_stored_again_stays_deleted() {
         to: u64::MAX,
     }]);
     shard.set_territory(ring, NOW);
-    wait(&mut shard, 3600);
+    wait(&mut shard, 3600, 60);
     assert_eq!(shard.statistics().purged_count, 1);
     shard.set_territory(Territory::everything(), after(3700));
 
@@ -146,7 +134,7 @@ fn what_was_purged_and_stored_again_stays_deleted() {
     for begin in [200, 300] {
         fill(&mut shard, now, begin..begin + 80);
         run_one(&mut shard, now, delete(begin - 100..begin));
-        wait(&mut shard, 3700 + u64::from(begin));
+        wait(&mut shard, 3700 + u64::from(begin), 60);
     }
     // Its first record stays for its neighbours' sake, and so must a Delete of it.
     let (store_count, delete_count) = record_counts(&mut shard, hash(0));

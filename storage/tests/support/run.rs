@@ -10,7 +10,9 @@
 
 use bytes::Bytes;
 use cepa_storage::disk::{BLOCK_SIZE, Operation, SegmentId};
-use cepa_storage::{Command, Durability, Outcome, Settings, Shard, StoredMessage, Ticket};
+use cepa_storage::{
+    Command, Durability, Outcome, Settings, Shard, StoreFault, StoredMessage, Ticket,
+};
 use cepa_wire::record::{self, Position, Record};
 use cepa_wire::{Mailbox, MessageHash, Namespace, Timestamp};
 
@@ -99,11 +101,37 @@ pub(crate) fn retrieve(after: Option<u32>, count_max: usize, size_max: usize) ->
     }
 }
 
+/// So many seconds from now.
+pub(crate) fn after(seconds: u64) -> Timestamp {
+    NOW.saturating_add(core::time::Duration::from_secs(seconds))
+}
+
+/// Lets seconds pass, from so many after now on.
+pub(crate) fn wait(shard: &mut Shard<TestDisk>, from: u64, seconds: u64) {
+    for second in from..from + seconds {
+        shard.handle_disk(after(second));
+    }
+}
+
 /// Lets half a minute and more pass, in which everything that expired is removed.
 pub(crate) fn sweep(shard: &mut Shard<TestDisk>, now: Timestamp) {
     for seconds in 0..40 {
         shard.handle_disk(now.saturating_add(core::time::Duration::from_secs(seconds)));
     }
+}
+
+/// Stores messages of 6,000 bytes until the store is full, and says how many it took.
+pub(crate) fn fill_up(shard: &mut Shard<TestDisk>, expiry: Timestamp) -> u32 {
+    let mut count = 0;
+    let refusal = loop {
+        match run_one(shard, NOW, store(count, 6000, expiry)) {
+            Outcome::Stored { .. } => count += 1,
+            outcome => break outcome,
+        }
+        assert!(count < 1000, "eight segments hold no more");
+    };
+    assert_eq!(refusal, Outcome::Failed(StoreFault::StoreFull));
+    count
 }
 
 /// Runs commands that were submitted together; the outcomes in the order of the commands.
