@@ -12,7 +12,11 @@ FUZZ = pathlib.Path(__file__).parent
 CRATES = FUZZ.parent
 golden = json.loads((CRATES / "wire/tests/vectors/golden.json").read_text())
 events = golden["events"]
-METHODS = ["store", "retrieve", "delete", "info", "get_swarm", "oxend_request", "batch", "sequence"]
+METHODS = [
+    "store", "retrieve", "delete", "info", "get_swarm", "oxend_request", "batch", "sequence",
+    "active_nodes_bin", "delete_all", "delete_before", "expire", "expire_all", "get_expiries", "ifelse",
+    "revoke_subaccount", "revoked_subaccounts", "unrevoke_subaccount",
+]
 
 
 def seed(target, name, data):
@@ -98,3 +102,9 @@ for number, line in enumerate((CRATES / "crypto/src/account/vectors.txt").read_t
     entropy, words, _ = line.split("|")
     seed("mnemonic", f"words_{number}", words.encode())
     seed("mnemonic", f"entropy_{number}", bytes.fromhex(entropy))
+
+refused = json.loads((CRATES / "wire/tests/vectors/refused_requests.json").read_text())
+for method, table in refused.items():
+    seed("client_request_json", f"good_{method}", compact({"method": method, "params": table["good"]}))
+    if method in METHODS:
+        seed("client_request_params", f"good_{method}", bytes([METHODS.index(method)]) + compact(table["good"]))

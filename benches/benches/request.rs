@@ -3,9 +3,9 @@
 use core::hint::black_box;
 
 use cepa_benches::{retrieve, store};
-use cepa_crypto::request_signature::{retrieve_text, verify_request};
+use cepa_crypto::request_signature::{Verifier, retrieve_text};
 use cepa_wire::request::ClientRequest;
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 
 fn parses(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("request");
@@ -24,7 +24,25 @@ fn parses(criterion: &mut Criterion) {
     {
         let text = retrieve_text(&retrieve);
         group.bench_function("verify a signature", |bencher| {
-            bencher.iter(|| verify_request(&retrieve.mailbox, black_box(&proof), &text).is_ok());
+            let mut verifier = Verifier::new();
+            bencher.iter(|| {
+                let mailbox = &retrieve.mailbox;
+                verifier
+                    .verify(mailbox, black_box(&proof), 0, &text)
+                    .is_ok()
+            });
+        });
+        group.bench_function("verify a signature of a new key", |bencher| {
+            bencher.iter_batched(
+                Verifier::new,
+                |mut verifier| {
+                    let mailbox = &retrieve.mailbox;
+                    verifier
+                        .verify(mailbox, black_box(&proof), 0, &text)
+                        .is_ok()
+                },
+                BatchSize::LargeInput,
+            );
         });
     }
     group.finish();

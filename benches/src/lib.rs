@@ -53,9 +53,9 @@ pub fn retrieve() -> ClientRequest {
         proof: None,
     };
     let text = request_signature::retrieve_text(&retrieve);
-    retrieve.proof = Some(Proof {
-        ed25519: Some(owner.ed25519().public_key()),
-        signature: owner.ed25519().sign(text.as_bytes()),
-    });
+    retrieve.proof = Some(Proof::owner(
+        Some(owner.ed25519().public_key()),
+        owner.ed25519().sign(text.as_bytes()),
+    ));
     ClientRequest::Retrieve(retrieve)
 }

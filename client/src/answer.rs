@@ -82,11 +82,13 @@ pub fn read_deleted(
 ) -> Result<Tally, ClientError> {
     tally(body, members, |entry| {
         let deleted = entry.get("deleted").and_then(Value::as_array)?;
-        let deleted: Option<Vec<MessageHash>> = deleted
+        let deleted: Option<Vec<String>> = deleted
             .iter()
-            .map(|hash| MessageHash::from_text(hash.as_str()?.as_bytes()))
+            .map(|hash| hash.as_str().map(str::to_owned))
             .collect();
-        Some(delete_answer_text(delete, &deleted?))
+        let mut deleted = deleted?;
+        deleted.sort_unstable();
+        Some(delete_answer_text(delete, &deleted))
     })
 }
 

@@ -263,10 +263,7 @@ impl Client {
             mailbox: account.id(),
             messages: hashes.to_vec(),
             required: false,
-            proof: Proof {
-                ed25519: None,
-                signature: Signature([0; 64]),
-            },
+            proof: Proof::owner(None, Signature([0; 64])),
         };
         delete.proof = proof(account, &delete_text(&delete));
         let request = |_| ClientRequest::Delete(delete.clone());
@@ -564,10 +561,10 @@ fn check(answer: OnionAnswer) -> Result<Value, ClientError> {
 }
 
 fn proof(account: &Account, text: &str) -> Proof {
-    Proof {
-        ed25519: Some(account.ed25519().public_key()),
-        signature: account.ed25519().sign(text.as_bytes()),
-    }
+    Proof::owner(
+        Some(account.ed25519().public_key()),
+        account.ed25519().sign(text.as_bytes()),
+    )
 }
 
 fn signed_retrieve(account: &Account, last_hash: Option<String>, now: Timestamp) -> Retrieve {

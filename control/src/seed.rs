@@ -49,7 +49,7 @@ fn answer(body: &[u8], nodes: &impl Fn() -> Vec<ServiceNode>, rotation: usize) -
     let outcome = request
         .map_err(|_| PARSE_ERROR)
         .and_then(|request| parse(&request))
-        .map(|query| query.run(&nodes(), rotation));
+        .map(|query| query.run(&nodes(), rotation, cepa_swarm::Chain::default()));
     match outcome {
         Ok(result) => json!({"jsonrpc": "2.0", "id": id, "result": result}),
         Err((code, message)) => {

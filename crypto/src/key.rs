@@ -1,8 +1,10 @@
 //! Secret keys, and what public keys can do.
 
+use core::cell::OnceCell;
+
 use cepa_wire::{Ed25519PublicKey, Signature, X25519PublicKey};
-use curve25519_dalek::edwards::CompressedEdwardsY;
-use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
+use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
+use ed25519_dalek::{Signer as _, SigningKey};
 use thiserror::Error;
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::{Zeroize as _, Zeroizing};
@@ -78,18 +80,68 @@ impl Ed25519SecretKey {
     }
 }
 
+/// A key that signatures are verified with, worked out once: its point, and what is asked of that more
+/// than once.
+pub struct VerifyingKey {
+    bytes: Ed25519PublicKey,
+    point: ed25519_dalek::VerifyingKey,
+    /// Worked out when it is asked for: that costs as much as to verify. `None` in it when the point is
+    /// not of the prime-order group.
+    x25519: OnceCell<Option<X25519PublicKey>>,
+}
+
+impl VerifyingKey {
+    /// From a public key.
+    pub fn new(key: &Ed25519PublicKey) -> Result<Self, BadSignature> {
+        Ok(Self {
+            bytes: *key,
+            point: verifying_point(key)?,
+            x25519: OnceCell::new(),
+        })
+    }
+
+    /// The key.
+    pub const fn bytes(&self) -> &Ed25519PublicKey {
+        &self.bytes
+    }
+
+    /// Its X25519 form, as [`ed25519_to_x25519`].
+    pub fn to_x25519(&self) -> Option<X25519PublicKey> {
+        *self
+            .x25519
+            .get_or_init(|| x25519_of(self.point.to_edwards()))
+    }
+
+    /// Verifies a signature, as [`verify`].
+    pub fn verify(&self, message: &[u8], signature: &Signature) -> Result<(), BadSignature> {
+        verify_with(&self.point, message, signature)
+    }
+}
+
 /// Verifies a signature as libsodium does: canonical encodings, no points of small order.
 pub fn verify(
     key: &Ed25519PublicKey,
     message: &[u8],
     signature: &Signature,
 ) -> Result<(), BadSignature> {
+    verify_with(&verifying_point(key)?, message, signature)
+}
+
+fn verifying_point(key: &Ed25519PublicKey) -> Result<ed25519_dalek::VerifyingKey, BadSignature> {
     if !is_canonical(key) {
         return Err(BadSignature);
     }
-    let key = VerifyingKey::from_bytes(&key.0).map_err(|_| BadSignature)?;
+    ed25519_dalek::VerifyingKey::from_bytes(&key.0).map_err(|_| BadSignature)
+}
+
+fn verify_with(
+    point: &ed25519_dalek::VerifyingKey,
+    message: &[u8],
+    signature: &Signature,
+) -> Result<(), BadSignature> {
     let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
-    key.verify_strict(message, &signature)
+    point
+        .verify_strict(message, &signature)
         .map_err(|_| BadSignature)
 }
 
@@ -99,6 +151,10 @@ pub fn ed25519_to_x25519(key: &Ed25519PublicKey) -> Option<X25519PublicKey> {
     let point = CompressedEdwardsY(key.0)
         .decompress()
         .filter(|_| is_canonical(key))?;
+    x25519_of(point)
+}
+
+fn x25519_of(point: EdwardsPoint) -> Option<X25519PublicKey> {
     let good = !point.is_small_order() && point.is_torsion_free();
     good.then(|| X25519PublicKey(point.to_montgomery().to_bytes()))
 }
@@ -241,7 +297,7 @@ mod tests {
         let challenge = Scalar::from_bytes_mod_order_wide(hashed.as_ref().try_into().unwrap());
         let product = challenge * key.0.to_scalar();
         small[32..].copy_from_slice(product.as_bytes());
-        let lenient = VerifyingKey::from_bytes(&public.0).unwrap();
+        let lenient = ed25519_dalek::VerifyingKey::from_bytes(&public.0).unwrap();
         let dalek = ed25519_dalek::Signature::from_bytes(&small);
         assert!(
             lenient.verify(b"text", &dalek).is_ok(),

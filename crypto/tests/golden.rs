@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "what fails in a test ends it")]
 
 use cepa_crypto::request_signature::{
-    delete_answer_text, delete_text, retrieve_text, store_text, verify_request,
+    Verifier, delete_answer_text, delete_text, retrieve_text, store_text,
 };
 use cepa_crypto::swarm_space::{message_hash, nearest_swarm, swarm_space};
 use cepa_crypto::{NodeKeys, onion_v2};
@@ -64,6 +64,7 @@ fn recorded_requests_verify_and_recorded_answers_are_signed_alike() {
     let node = node_keys(&golden, "node0");
     let us = node.ed25519_public().to_hex();
     let (mut verified, mut signed) = (0, 0);
+    let mut verifier = Verifier::new();
     for (request, reply) in client_requests(&golden) {
         let entry = &reply["swarm"][&us];
         let (mailbox, proof, text, answered) = match &request {
@@ -90,18 +91,18 @@ fn recorded_requests_verify_and_recorded_answers_are_signed_alike() {
             _ => continue,
         };
         if let Some(proof) = proof {
-            assert_eq!(verify_request(&mailbox, &proof, &text), Ok(()));
+            assert_eq!(verifier.verify(&mailbox, &proof, 0, &text), Ok(()));
             let other = Mailbox {
                 key: [9; 32],
                 ..mailbox
             };
-            assert!(verify_request(&other, &proof, &text).is_err());
-            assert!(verify_request(&mailbox, &proof, "other").is_err());
+            assert!(verifier.verify(&other, &proof, 0, &text).is_err());
+            assert!(verifier.verify(&mailbox, &proof, 0, "other").is_err());
             let forged = cepa_wire::request::Proof {
                 signature: Signature([0; 64]),
                 ..proof
             };
-            assert!(verify_request(&mailbox, &forged, &text).is_err());
+            assert!(verifier.verify(&mailbox, &forged, 0, &text).is_err());
             verified += 1;
         }
         if let Some(answered) = answered {

@@ -4,8 +4,26 @@
 use cepa_wire::request::ClientRequest;
 use libfuzzer_sys::fuzz_target;
 
-const METHODS: [&str; 8] =
-    ["store", "retrieve", "delete", "info", "get_swarm", "oxend_request", "batch", "sequence"];
+const METHODS: [&str; 18] = [
+    "store",
+    "retrieve",
+    "delete",
+    "info",
+    "get_swarm",
+    "oxend_request",
+    "batch",
+    "sequence",
+    "active_nodes_bin",
+    "delete_all",
+    "delete_before",
+    "expire",
+    "expire_all",
+    "get_expiries",
+    "ifelse",
+    "revoke_subaccount",
+    "revoked_subaccounts",
+    "unrevoke_subaccount",
+];
 
 fuzz_target!(|input: &[u8]| {
     let Some((choice, params)) = input.split_first() else { return };
@@ -31,6 +49,10 @@ fn has_document(request: &ClientRequest) -> bool {
         ClientRequest::Oxend(_) => true,
         ClientRequest::Batch(requests) | ClientRequest::Sequence(requests) => {
             requests.iter().any(has_document)
+        }
+        ClientRequest::IfElse(ifelse) => {
+            let branches = [&ifelse.then, &ifelse.otherwise];
+            branches.into_iter().flatten().any(|request| has_document(request))
         }
         _ => false,
     }

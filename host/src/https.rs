@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use cepa_relay::counters::count;
-use cepa_wire::answer::{Answer, Body};
+use cepa_wire::answer::Answer;
 use cepa_wire::request::ClientRequest;
 use futures_rustls::TlsAcceptor;
 use glommio::net::TcpStream;
@@ -151,10 +151,9 @@ fn pong(tile: &Tile) -> Response<Full<Bytes>> {
 }
 
 fn respond(answer: Answer) -> Response<Full<Bytes>> {
-    match answer.body {
-        Body::Text(text) => response(answer.status, "text/plain", text.into_owned().into()),
-        Body::Tree(tree) => response(answer.status, "application/json", tree.to_json().into()),
-    }
+    let status = answer.status;
+    let (content_type, body) = answer.into_http_body();
+    response(status, content_type, body)
 }
 
 fn text(status: StatusCode, text: &str) -> Response<Full<Bytes>> {

@@ -179,15 +179,16 @@ async fn serve_client(tile: Rc<Tile>, method: String, parts: Vec<Bytes>) -> Opti
 }
 
 fn answer_parts(answer: Answer, encoding: Encoding) -> Vec<Bytes> {
+    let status = answer.status;
     let body = match (answer.body, encoding) {
-        (Body::Text(text), _) => Bytes::from(text.into_owned()),
-        (Body::Tree(tree), Encoding::Json) => Bytes::from(tree.to_json()),
         (Body::Tree(tree), Encoding::Bt) => Bytes::from(tree.to_bt()),
+        (Body::Bytes(bytes), Encoding::Bt) => bytes,
+        (body, _) => Answer { status, body }.into_http_body().1,
     };
-    if answer.status == 200 {
+    if status == 200 {
         vec![body]
     } else {
-        vec![answer.status.to_string().into(), body]
+        vec![status.to_string().into(), body]
     }
 }
 

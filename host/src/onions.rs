@@ -8,7 +8,7 @@ use cepa_relay::counters::count;
 use cepa_relay::onion::{self, Hop, Refusal, ReturnLayer, Step, read_peer_answer};
 use cepa_swarm::limits::ONION_TIMEOUT;
 use cepa_wire::Ed25519PublicKey;
-use cepa_wire::answer::{Answer, Body};
+use cepa_wire::answer::Answer;
 use cepa_wire::request::ClientRequest;
 
 use crate::links::Blame;
@@ -110,8 +110,5 @@ fn seal(return_layer: &ReturnLayer, answer: Answer) -> Returned {
 fn refuse(tile: &Tile, refusal: &Refusal) -> Returned {
     count(refusal.counter(&tile.counters));
     let answer = refusal.answer();
-    match answer.body {
-        Body::Text(text) => (answer.status, Bytes::from(text.into_owned())),
-        Body::Tree(tree) => (answer.status, Bytes::from(tree.to_json())),
-    }
+    (answer.status, answer.into_http_body().1)
 }

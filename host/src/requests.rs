@@ -9,6 +9,7 @@ use cepa_relay::counters::count;
 use cepa_storage::Ticket;
 use cepa_swarm::exchange::{Action, Event, Exchange, Local, Origin};
 use cepa_swarm::limits::MEMBER_TIMEOUT;
+use cepa_swarm::oxend::OxendReply;
 use cepa_swarm::transfer;
 use cepa_wire::answer::Answer;
 use cepa_wire::request::{ClientRequest, RequestError};
@@ -102,6 +103,8 @@ async fn carry_out(tile: &Rc<Tile>, network: &NetworkView, action: Action) -> (T
             count(counter);
             (ticket, reply.map_or(Event::NoReply, Event::Reply))
         }
+        Action::Oxend { ticket, .. } => (ticket, Event::Oxend(OxendReply::NoReply)),
+        Action::Missed { .. } => (Ticket(u64::MAX), Event::NoReply),
     }
 }
 
@@ -140,6 +143,8 @@ impl Tile {
             view: &network.view,
             health: &health,
             keys: &self.keys,
+            verifier: &self.verifier,
+            has_oxend: false,
             now: clock::now(),
         })
     }

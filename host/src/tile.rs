@@ -12,6 +12,7 @@ use std::sync::mpsc::SyncSender;
 
 use arc_swap::ArcSwap;
 use cepa_crypto::NodeKeys;
+use cepa_crypto::request_signature::Verifier;
 use cepa_relay::Counters;
 use cepa_relay::counters::count;
 use cepa_storage::Settings;
@@ -70,6 +71,7 @@ pub(crate) struct Tile {
     pub(crate) network: Arc<ArcSwap<NetworkView>>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) health: RefCell<Health>,
+    pub(crate) verifier: RefCell<Verifier>,
     pub(crate) links: Links,
     pub(crate) stores: Stores,
     pub(crate) allow_aes_cbc: bool,
@@ -206,6 +208,7 @@ async fn start(seed: TileSeed) -> Result<(Rc<Tile>, Accepting), StartError> {
         network: seed.network,
         counters: seed.counters,
         health: RefCell::default(),
+        verifier: RefCell::default(),
         links: Links::default(),
         stores,
         allow_aes_cbc: seed.allow_aes_cbc,

@@ -149,6 +149,7 @@ impl ReturnLayer {
             // A JSON body travels as a string that holds JSON: clients decode it twice.
             Body::Tree(tree) => Tree::text(String::from_utf8_lossy(&tree.to_json()).into_owned()),
             Body::Text(text) => Tree::Text(text),
+            Body::Bytes(bytes) => Tree::Bytes(bytes),
         };
         let plaintext = Tree::dict([
             ("body", body),

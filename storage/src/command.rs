@@ -1,6 +1,7 @@
 //! What may be asked of a shard, and how it ends.
 
 use bytes::Bytes;
+pub use cepa_wire::{Direction, Scope};
 use cepa_wire::{Mailbox, MessageHash, Namespace, SubaccountToken, Timestamp};
 use thiserror::Error;
 
@@ -151,47 +152,6 @@ impl Command {
             | Self::KeepCursor { .. }
             | Self::Cursor { .. }
             | Self::Survey { .. } => None,
-        }
-    }
-}
-
-/// Which boxes of a mailbox.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// Every one.
-    All,
-    /// One.
-    One(Namespace),
-}
-
-impl Scope {
-    /// Whether a box is meant.
-    pub fn contains(self, namespace: Namespace) -> bool {
-        match self {
-            Self::All => true,
-            Self::One(one) => one == namespace,
-        }
-    }
-}
-
-/// In which direction an expiry may move.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// Up and down.
-    Any,
-    /// Only to an earlier time.
-    Shorten,
-    /// Only to a later time.
-    Extend,
-}
-
-impl Direction {
-    /// Whether an expiry may move so.
-    pub fn allows(self, from: Timestamp, to: Timestamp) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Shorten => to < from,
-            Self::Extend => to > from,
         }
     }
 }

@@ -1,21 +1,35 @@
 //! One request from its arrival to its answer.
 
+mod all;
+mod authorise;
 mod delete;
+mod expire;
+mod gather;
+mod ifelse;
+mod oxend;
 mod retrieve;
 mod store;
+mod subaccounts;
 
+use core::cell::RefCell;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 use cepa_crypto::NodeKeys;
+use cepa_crypto::request_signature::Verifier;
 use cepa_storage::{Command, Outcome, StoreFault, Ticket};
-use cepa_wire::answer::{Answer, Body, Tree};
-use cepa_wire::request::{ClientRequest, OxendRequest};
-use cepa_wire::{Mailbox, Timestamp};
+use cepa_wire::answer::{Answer, Tree};
+use cepa_wire::request::ClientRequest;
+use cepa_wire::{Ed25519PublicKey, Mailbox, MessageHash, Timestamp};
+use serde_json::Value;
 
+use crate::answers::Dict;
 use crate::fan_out::FanOut;
-use crate::oxend::ServiceNodesQuery;
+use crate::oxend::OxendReply;
 use crate::{Health, View, answers};
+use authorise::RevocationCheck;
+use gather::{gathered, gathered_answer};
+use subaccounts::Change;
 
 /// Who sent a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +49,10 @@ pub struct Local<'a> {
     pub health: &'a Health,
     /// The node's keys: answers are signed.
     pub keys: &'a NodeKeys,
+    /// What is known of the keys that requests are signed with.
+    pub verifier: &'a RefCell<Verifier>,
+    /// Whether there is a chain daemon to ask.
+    pub has_oxend: bool,
     /// Now.
     pub now: Timestamp,
 }
@@ -60,10 +78,45 @@ pub enum Action {
         /// bt parameters.
         params: Bytes,
     },
+    /// `rpc.<endpoint>` to the chain daemon.
+    Oxend {
+        /// Names it.
+        ticket: Ticket,
+        /// `get_service_nodes` or `ons_resolve`.
+        endpoint: String,
+        /// Its parameters.
+        params: Value,
+    },
+    /// Something to be delivered to a member when it is back. Nothing comes back.
+    Missed {
+        /// Who did not get it.
+        member: Ed25519PublicKey,
+        /// What.
+        missed: Missed,
+    },
+}
+
+/// What a member did not get.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Missed {
+    /// A message, which is stored here.
+    Message {
+        /// Whose.
+        mailbox: Mailbox,
+        /// Which.
+        hash: MessageHash,
+    },
+    /// A request that changes messages: `sn.storage_cc [method][params]`.
+    Request {
+        /// Method.
+        method: &'static str,
+        /// bt parameters.
+        params: Bytes,
+    },
 }
 
 /// What became of an action.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub enum Event {
     /// The store's outcome.
     Outcome(Outcome),
@@ -71,6 +124,8 @@ pub enum Event {
     Reply(Vec<Bytes>),
     /// A member did not reply in time, or could not be reached.
     NoReply,
+    /// What the chain daemon said.
+    Oxend(OxendReply),
 }
 
 /// One request with all its subrequests.
@@ -82,6 +137,8 @@ pub struct Exchange {
     /// Those that have, in order.
     parts: Vec<Part>,
     actions: VecDeque<Action>,
+    /// The answers of the `ifelse` around the request, the innermost last; its result is missing.
+    frames: Vec<Dict>,
     down_count: u64,
 }
 
@@ -93,7 +150,11 @@ enum Shape {
 }
 
 enum Part {
-    Running(Running),
+    /// A subaccount may be revoked: the log is asked before the request runs.
+    Checking(Box<Run>),
+    Running(Box<Running>),
+    /// The chain daemon is asked.
+    Asking,
     Done(Answer),
 }
 
@@ -102,24 +163,33 @@ struct Running {
     kind: Kind,
     outcome: Option<Outcome>,
     fan_out: FanOut,
+    /// What the members are asked, if they are.
+    forward: Option<Forward>,
 }
 
 enum Kind {
     Store(store::Finish),
     Retrieve,
     Delete(delete::Finish),
+    All(all::Finish),
+    Expire(expire::Finish),
+    GetExpiries,
+    Revocation(subaccounts::Finish),
+    RevokedSubaccounts,
 }
 
 /// What a request needs done before it can be answered, or the answer.
 enum Plan {
     Answer(Answer),
     Run(Box<Run>),
+    Oxend { endpoint: String, params: Value },
 }
 
 struct Run {
     kind: Kind,
     command: Command,
     forward: Option<Forward>,
+    check: Option<RevocationCheck>,
 }
 
 struct Forward {
@@ -128,20 +198,53 @@ struct Forward {
     params: Bytes,
 }
 
+impl Plan {
+    fn run(run: Run) -> Self {
+        Self::Run(Box::new(run))
+    }
+}
+
+/// A plan, or the answer that refuses it.
+fn or_answer(planned: Result<Plan, Answer>) -> Plan {
+    planned.unwrap_or_else(Plan::Answer)
+}
+
+impl Forward {
+    /// What a client asks goes to the other members; what a member asks goes no further.
+    fn new(swarm_id: u64, origin: Origin, request: impl FnOnce() -> ClientRequest) -> Option<Self> {
+        (origin == Origin::Client).then(|| {
+            let request = request();
+            Self {
+                swarm_id,
+                method: request.method(),
+                params: Bytes::from(request.encode_bt()),
+            }
+        })
+    }
+}
+
 impl Exchange {
     /// Begins. Call [`Self::poll_action`] until it gives none, then [`Self::poll_answer`].
     pub fn new(request: ClientRequest, origin: Origin, local: Local<'_>) -> Self {
-        let (shape, queued) = match request {
-            ClientRequest::Batch(requests) => (Shape::Batch, requests.into()),
-            ClientRequest::Sequence(requests) => (Shape::Sequence, requests.into()),
-            single => (Shape::Single, VecDeque::from([single])),
+        let mut frames = Vec::new();
+        let chosen = ifelse::choose(request, &mut frames, local);
+        let mut parts = Vec::new();
+        let (shape, queued) = match chosen {
+            Ok(ClientRequest::Batch(requests)) => (Shape::Batch, requests.into()),
+            Ok(ClientRequest::Sequence(requests)) => (Shape::Sequence, requests.into()),
+            Ok(single) => (Shape::Single, VecDeque::from([single])),
+            Err(answer) => {
+                parts.push(Part::Done(answer));
+                (Shape::Single, VecDeque::new())
+            }
         };
         let mut exchange = Self {
             shape,
             origin,
             queued,
-            parts: Vec::new(),
+            parts,
             actions: VecDeque::new(),
+            frames,
             down_count: 0,
         };
         exchange.begin_queued(local);
@@ -155,17 +258,29 @@ impl Exchange {
 
     /// Takes what became of an action. A ticket that is not awaited is ignored.
     pub fn handle_event(&mut self, ticket: Ticket, event: Event, local: Local<'_>) {
-        let (part, slot) = split(ticket);
-        let Some(Part::Running(running)) = self.parts.get_mut(part) else {
+        let (at, slot) = split(ticket);
+        let Some(part) = self.parts.get_mut(at) else {
             return;
         };
-        match (slot.checked_sub(1), event) {
-            (None, Event::Outcome(outcome)) => running.outcome = Some(outcome),
-            (Some(place), Event::Reply(parts)) => running.fan_out.handle_reply(place, Some(&parts)),
-            (Some(place), Event::NoReply) => running.fan_out.handle_reply(place, None),
+        match (part, slot.checked_sub(1), event) {
+            (Part::Checking(_), None, Event::Outcome(outcome)) => {
+                self.finish_check(at, &outcome, local);
+            }
+            (Part::Running(running), None, Event::Outcome(outcome)) => {
+                running.outcome = Some(outcome);
+            }
+            (Part::Running(running), Some(place), Event::Reply(parts)) => {
+                running.fan_out.handle_reply(place, Some(&parts));
+            }
+            (Part::Running(running), Some(place), Event::NoReply) => {
+                running.fan_out.handle_reply(place, None);
+            }
+            (part @ Part::Asking, None, Event::Oxend(reply)) => {
+                *part = Part::Done(oxend::answer(reply, local));
+            }
             _ => return,
         }
-        self.finish(part, local);
+        self.finish(at, local);
         self.begin_queued(local);
     }
 
@@ -181,13 +296,15 @@ impl Exchange {
                 .into_iter()
                 .filter_map(|part| match part {
                     Part::Done(answer) => Some(answer),
-                    Part::Running(_) => None,
+                    _ => None,
                 });
-        if self.shape == Shape::Single {
-            return answers.next();
-        }
-        let rows = answers.map(Answer::into_batch_row).collect();
-        Some(Answer::ok(Tree::dict([("results", Tree::List(rows))])))
+        let answer = if self.shape == Shape::Single {
+            answers.next()?
+        } else {
+            let rows = answers.map(Answer::into_batch_row).collect();
+            Answer::ok(Tree::dict([("results", Tree::List(rows))]))
+        };
+        Some(ifelse::wrap(answer, core::mem::take(&mut self.frames)))
     }
 
     /// How many times a member was not asked because it is known to be down.
@@ -200,40 +317,86 @@ impl Exchange {
         loop {
             if self.shape == Shape::Sequence {
                 match self.parts.last() {
-                    Some(Part::Running(_)) => return,
                     Some(Part::Done(answer)) if !is_success(answer) => self.queued.clear(),
-                    _ => {}
+                    Some(Part::Done(_)) | None => {}
+                    Some(_) => return,
                 }
             }
             let Some(request) = self.queued.pop_front() else {
                 return;
             };
+            let at = self.parts.len();
             let part = match plan(request, self.origin, local) {
                 Plan::Answer(answer) => Part::Done(answer),
-                Plan::Run(run) => {
-                    let Run {
-                        kind,
-                        command,
-                        forward,
-                    } = *run;
-                    let part = self.parts.len();
-                    self.actions.push_back(Action::Command {
-                        ticket: join(part, 0),
-                        command,
+                Plan::Oxend { endpoint, params } => {
+                    self.actions.push_back(Action::Oxend {
+                        ticket: join(at, 0),
+                        endpoint,
+                        params,
                     });
-                    let fan_out = self.begin_forward(part, forward, local);
-                    Part::Running(Running {
-                        kind,
-                        outcome: None,
-                        fan_out,
-                    })
+                    Part::Asking
                 }
+                Plan::Run(run) => match &run.check {
+                    Some(check) => {
+                        self.actions.push_back(Action::Command {
+                            ticket: join(at, 0),
+                            command: Command::Revocations {
+                                mailbox: check.mailbox,
+                            },
+                        });
+                        Part::Checking(run)
+                    }
+                    None => self.begin_run(at, *run, local),
+                },
             };
             self.parts.push(part);
         }
     }
 
-    fn begin_forward(&mut self, part: usize, forward: Option<Forward>, local: Local<'_>) -> FanOut {
+    fn begin_run(&mut self, at: usize, run: Run, local: Local<'_>) -> Part {
+        self.actions.push_back(Action::Command {
+            ticket: join(at, 0),
+            command: run.command,
+        });
+        let fan_out = self.begin_forward(at, run.forward.as_ref(), local);
+        Part::Running(Box::new(Running {
+            kind: run.kind,
+            outcome: None,
+            fan_out,
+            forward: run.forward,
+        }))
+    }
+
+    /// The log told which subaccounts are revoked: the request runs, or is refused.
+    fn finish_check(&mut self, at: usize, outcome: &Outcome, local: Local<'_>) {
+        let Some(slot) = self.parts.get_mut(at) else {
+            return;
+        };
+        // Whatever follows takes the place of this.
+        let taken = core::mem::replace(slot, Part::Done(Answer::text(500, "request failed")));
+        let Part::Checking(run) = taken else { return };
+        let refusal = run.check.as_ref().and_then(|check| match outcome {
+            Outcome::Revocations(tokens) if tokens.contains(&check.token) => {
+                Some(Answer::text(401, check.refusal))
+            }
+            Outcome::Revocations(_) => None,
+            other => Some(retrieve::read_fault(other, "request failed")),
+        });
+        let part = match refusal {
+            Some(answer) => Part::Done(answer),
+            None => self.begin_run(at, *run, local),
+        };
+        if let Some(slot) = self.parts.get_mut(at) {
+            *slot = part;
+        }
+    }
+
+    fn begin_forward(
+        &mut self,
+        part: usize,
+        forward: Option<&Forward>,
+        local: Local<'_>,
+    ) -> FanOut {
         let mut fan_out = FanOut::default();
         let Some(forward) = forward else {
             return fan_out;
@@ -273,9 +436,34 @@ impl Exchange {
         // The placeholder is replaced at once: `finished` needs the part by value.
         let taken = core::mem::replace(slot, Part::Done(Answer::text(500, "request failed")));
         if let Part::Running(running) = taken {
-            *slot = Part::Done(finished(running, self.origin, local));
+            self.actions.extend(missed(&running));
+            *slot = Part::Done(finished(*running, self.origin, local));
         }
     }
+}
+
+/// What is to be delivered to the members that were not reached.
+fn missed(running: &Running) -> Vec<Action> {
+    let missed = match (&running.kind, &running.outcome, &running.forward) {
+        (Kind::Store(store), Some(outcome), Some(_)) => store
+            .stored(outcome)
+            .map(|(mailbox, hash)| Missed::Message { mailbox, hash }),
+        (_, _, Some(forward)) => Some(Missed::Request {
+            method: forward.method,
+            params: forward.params.clone(),
+        }),
+        _ => None,
+    };
+    let Some(missed) = missed else {
+        return Vec::new();
+    };
+    let members = running.fan_out.missed();
+    members
+        .map(|member| Action::Missed {
+            member,
+            missed: missed.clone(),
+        })
+        .collect()
 }
 
 fn finished(running: Running, origin: Origin, local: Local<'_>) -> Answer {
@@ -283,13 +471,20 @@ fn finished(running: Running, origin: Origin, local: Local<'_>) -> Answer {
         kind,
         outcome,
         fan_out,
+        ..
     } = running;
     let outcome = outcome.unwrap_or(Outcome::Failed(StoreFault::DiskFailed));
-    match kind {
-        Kind::Store(store) => store.answer(&outcome, fan_out, origin, local),
-        Kind::Retrieve => retrieve::answer(outcome, local.now),
-        Kind::Delete(delete) => delete.answer(&outcome, fan_out, origin, local),
-    }
+    let entry = match kind {
+        Kind::Store(store) => return store.answer(&outcome, fan_out, origin, local),
+        Kind::Delete(delete) => return delete.answer(&outcome, fan_out, origin, local),
+        Kind::Retrieve => return retrieve::answer(outcome, local),
+        Kind::GetExpiries => return expire::answer_get(&outcome),
+        Kind::RevokedSubaccounts => return subaccounts::answer_list(&outcome, local),
+        Kind::All(all) => all.entry(&outcome, local),
+        Kind::Expire(expire) => expire.entry(&outcome, local),
+        Kind::Revocation(revocation) => revocation.entry(&outcome, local),
+    };
+    gathered_answer(gathered(entry, fan_out, origin, local))
 }
 
 fn plan(request: ClientRequest, origin: Origin, local: Local<'_>) -> Plan {
@@ -297,77 +492,31 @@ fn plan(request: ClientRequest, origin: Origin, local: Local<'_>) -> Plan {
         ClientRequest::Store(request) => store::plan(request, origin, local),
         ClientRequest::Retrieve(request) => retrieve::plan(&request, local),
         ClientRequest::Delete(request) => delete::plan(request, origin, local),
-        ClientRequest::Info => Plan::Answer(answers::info(local.now)),
-        ClientRequest::GetSwarm(mailbox) => {
-            Plan::Answer(answers::swarm(local.view, &mailbox, 200, local.now))
+        ClientRequest::DeleteAll(request) => all::plan_delete_all(request, origin, local),
+        ClientRequest::DeleteBefore(request) => all::plan_delete_before(request, origin, local),
+        ClientRequest::ExpireAll(request) => all::plan_expire_all(request, origin, local),
+        ClientRequest::Expire(request) => expire::plan(request, origin, local),
+        ClientRequest::GetExpiries(request) => expire::plan_get(&request, local),
+        ClientRequest::RevokeSubaccount(request) => {
+            subaccounts::plan(Change::Revoke, request, origin, local)
         }
-        ClientRequest::Oxend(request) => Plan::Answer(answer_oxend(&request, local)),
-        // The parser refuses a batch within a batch; here it would never end.
-        ClientRequest::Batch(_) | ClientRequest::Sequence(_) => {
+        ClientRequest::UnrevokeSubaccount(request) => {
+            subaccounts::plan(Change::Unrevoke, request, origin, local)
+        }
+        ClientRequest::RevokedSubaccounts(request) => subaccounts::plan_list(&request, local),
+        ClientRequest::Info => Plan::Answer(answers::info(local)),
+        ClientRequest::ActiveNodes => Plan::Answer(answers::active_nodes(local)),
+        ClientRequest::GetSwarm(mailbox) => Plan::Answer(answers::swarm(local, &mailbox, 200)),
+        ClientRequest::Oxend(request) => oxend::plan(request, local),
+        // The parser refuses them within a batch; here they would never end.
+        ClientRequest::Batch(_) | ClientRequest::Sequence(_) | ClientRequest::IfElse(_) => {
             Plan::Answer(Answer::text(400, "invalid request: nested batch"))
         }
     }
 }
 
-fn answer_oxend(request: &OxendRequest, local: Local<'_>) -> Answer {
-    if request.endpoint != "get_service_nodes" {
-        // Names are on the chain, and this node's view comes without one.
-        return Answer::text(400, "Unknown oxend error");
-    }
-    match ServiceNodesQuery::parse(&request.params) {
-        Ok(query) => answers::oxend(&query.run(local.view.nodes(), 0), local.now),
-        Err(fault) => Answer::text(400, fault),
-    }
-}
-
 fn is_success(answer: &Answer) -> bool {
     (200..300).contains(&answer.status)
-}
-
-/// Checks that a mailbox is this node's; else the answer that names the right swarm.
-fn check_swarm(mailbox: &Mailbox, local: Local<'_>) -> Result<u64, Answer> {
-    match local.view.us() {
-        Some(us) if local.view.is_ours(mailbox) => Ok(us.swarm_id),
-        _ => Err(answers::swarm(local.view, mailbox, 421, local.now)),
-    }
-}
-
-/// The body of an answer that gathers members' entries: for a client all of them under `swarm`, for a
-/// member just ours.
-fn gathered(mine: Tree, fan_out: FanOut, origin: Origin, local: Local<'_>) -> answers::Dict {
-    if let (Origin::Member, Tree::Dict(mine)) = (origin, &mine) {
-        return mine.clone();
-    }
-    let swarm = fan_out.into_swarm(&local.keys.ed25519_public(), mine);
-    let mut dict = answers::Dict::new();
-    dict.insert("swarm".into(), Tree::Dict(swarm));
-    answers::add_clock(&mut dict, local.now);
-    dict
-}
-
-/// 200, or 500 when no member at all did what was asked: then nothing may count as done.
-fn gathered_answer(dict: answers::Dict) -> Answer {
-    let all_failed = match dict.get("swarm") {
-        Some(Tree::Dict(swarm)) => swarm.values().all(is_failed),
-        _ => dict.contains_key("failed"),
-    };
-    let status = if all_failed { 500 } else { 200 };
-    Answer {
-        status,
-        body: Body::Tree(Tree::Dict(dict)),
-    }
-}
-
-fn is_failed(entry: &Tree) -> bool {
-    entry.get("failed").is_some()
-}
-
-fn failed_entry(fault: StoreFault) -> Tree {
-    Tree::dict([
-        ("failed", Tree::Bool(true)),
-        ("query_failure", Tree::Bool(true)),
-        ("reason", Tree::text(fault.to_string())),
-    ])
 }
 
 /// A ticket names a part (high half) and in it the store (0) or a member (its place + 1).

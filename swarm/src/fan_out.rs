@@ -17,6 +17,8 @@ struct Entry {
     member: Ed25519PublicKey,
     /// `None` while it is awaited.
     result: Option<Tree>,
+    /// It was down, or did not answer: it may not have what was asked.
+    missed: bool,
 }
 
 impl FanOut {
@@ -25,6 +27,7 @@ impl FanOut {
         self.entries.push(Entry {
             member,
             result: None,
+            missed: false,
         });
         self.entries.len() - 1
     }
@@ -34,16 +37,26 @@ impl FanOut {
         self.entries.push(Entry {
             member,
             result: Some(no_reply()),
+            missed: true,
         });
     }
 
     /// Takes what the member at `place` answered; `None` is no answer in time.
     pub(crate) fn handle_reply(&mut self, place: usize, parts: Option<&[Bytes]>) {
-        if let Some(entry) = self.entries.get_mut(place) {
-            entry
-                .result
-                .get_or_insert_with(|| parts.map_or_else(no_reply, read_reply));
+        if let Some(entry) = self.entries.get_mut(place)
+            && entry.result.is_none()
+        {
+            entry.result = Some(parts.map_or_else(no_reply, read_reply));
+            entry.missed = parts.is_none();
         }
+    }
+
+    /// The members that may not have what was asked.
+    pub(crate) fn missed(&self) -> impl Iterator<Item = Ed25519PublicKey> {
+        self.entries
+            .iter()
+            .filter(|entry| entry.missed)
+            .map(|entry| entry.member)
     }
 
     pub(crate) fn is_complete(&self) -> bool {

@@ -15,6 +15,6 @@ pub mod view;
 mod answers;
 mod fan_out;
 
-pub use exchange::{Action, Event, Exchange, Local, Origin};
+pub use exchange::{Action, Event, Exchange, Local, Missed, Origin};
 pub use health::Health;
-pub use view::View;
+pub use view::{Chain, View};

@@ -9,6 +9,13 @@ pub const STORE_TOLERANCE: Duration = Duration::from_secs(10);
 pub const SIGNATURE_TOLERANCE: Duration = Duration::from_mins(1);
 /// The same for a request that a member forwarded: it was on its way a little longer.
 pub const SIGNATURE_TOLERANCE_FORWARDED: Duration = Duration::from_secs(70);
+/// How far in the future the time of `delete_before` may be.
+pub const DELETE_BEFORE_TOLERANCE: Duration = Duration::from_mins(1);
+/// How far in the past the new expiry of `expire` may be.
+pub const EXPIRE_TOLERANCE: Duration = Duration::from_mins(1);
+/// How late a member may deliver what this node missed while it was away: as long as a message in a
+/// public inbox lives.
+pub const LATE_FORWARD_MAX: Duration = TTL_MAX_PUBLIC;
 /// Shortest life of a message.
 pub const TTL_MIN: Duration = Duration::from_secs(10);
 /// Longest life in a public inbox.
@@ -24,7 +31,7 @@ pub const MEMBER_TIMEOUT: Duration = Duration::from_secs(5);
 pub const ONION_TIMEOUT: Duration = Duration::from_secs(30);
 /// The version of the storage server protocol that this node speaks and reports.
 pub const VERSION: [u16; 3] = [2, 11, 0];
-/// The network's hard fork, as answers name it.
+/// The network's hard fork when nobody tells: that from which everything here is allowed.
 pub const HARD_FORK: [u16; 2] = [19, 4];
 
 const _: () = assert!(TTL_MIN.as_secs() < TTL_MAX_PUBLIC.as_secs());

@@ -4,11 +4,52 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use cepa_wire::{Ed25519PublicKey, ServiceNode};
 use serde_json::{Map, Value, json};
 
-/// The height that answers carry: there is no chain behind the view, only a file.
-const HEIGHT: u64 = 1;
+use crate::view::Chain;
+
+/// Fields of a node that the view knows as well as the chain daemon does.
+const FIELDS_IN_VIEW: [&str; 9] = [
+    "public_ip",
+    "pubkey_ed25519",
+    "pubkey_x25519",
+    "service_node_pubkey",
+    "storage_lmq_port",
+    "storage_port",
+    "storage_server_version",
+    "swarm",
+    "swarm_id",
+];
+
+/// What the chain daemon says to a question.
+#[derive(Clone, Debug, PartialEq)]
+pub enum OxendReply {
+    /// Its result.
+    Result(Value),
+    /// It refuses; its words.
+    Refused(String),
+    /// It says something that is no JSON.
+    Unparsable,
+    /// It says nothing, or can't be reached.
+    NoReply,
+}
+
+impl OxendReply {
+    /// Reads the parts of its reply: `[code][body]`; `None` is none in time.
+    pub fn parse(parts: Option<&[Bytes]>) -> Self {
+        match parts {
+            Some([code, body, ..]) if code.as_ref() == b"200" => {
+                serde_json::from_slice(body).map_or(Self::Unparsable, Self::Result)
+            }
+            Some([_, body, ..]) if !body.is_empty() => {
+                Self::Refused(String::from_utf8_lossy(body).into_owned())
+            }
+            _ => Self::NoReply,
+        }
+    }
+}
 
 /// The parameters of `get_service_nodes` and `get_n_service_nodes`.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -54,6 +95,7 @@ impl ServiceNodesQuery {
         &self,
         nodes: impl IntoIterator<Item = &'a ServiceNode>,
         rotation: usize,
+        chain: Chain,
     ) -> Value {
         let mut nodes: Vec<&ServiceNode> = nodes
             .into_iter()
@@ -72,9 +114,20 @@ impl ServiceNodesQuery {
             .map(|node| self.project(node.to_oxend_json()))
             .collect();
         json!({
-            "height": HEIGHT,
+            "hardfork": chain.hard_fork[0],
+            "height": chain.height,
+            "snode_revision": chain.hard_fork[1],
             "service_node_states": states,
             "status": "OK",
+        })
+    }
+
+    /// Whether the view says all that is asked for.
+    pub fn is_in_view(&self) -> bool {
+        self.fields.as_ref().is_some_and(|fields| {
+            fields
+                .iter()
+                .all(|field| FIELDS_IN_VIEW.contains(&field.as_str()))
         })
     }
 

@@ -4,6 +4,8 @@ use cepa_crypto::swarm_space::{nearest_swarm, swarm_space};
 use cepa_storage::territory::{Arc, Territory};
 use cepa_wire::{Ed25519PublicKey, Mailbox, ServiceNode, X25519PublicKey};
 
+use crate::limits::HARD_FORK;
+
 /// All service nodes and their swarms, at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct View {
@@ -12,6 +14,26 @@ pub struct View {
     swarm_ids: Box<[u64]>,
     by_x25519: Box<[(X25519PublicKey, u32)]>,
     us: Option<usize>,
+    chain: Chain,
+}
+
+/// What is known of the chain that the nodes are registered on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// Its height.
+    pub height: u64,
+    /// Hard fork and revision.
+    pub hard_fork: [u16; 2],
+}
+
+impl Default for Chain {
+    /// For a view that comes from a file.
+    fn default() -> Self {
+        Self {
+            height: 1,
+            hard_fork: HARD_FORK,
+        }
+    }
 }
 
 impl View {
@@ -36,7 +58,19 @@ impl View {
             swarm_ids: swarm_ids.into(),
             by_x25519: by_x25519.into(),
             us,
+            chain: Chain::default(),
         }
+    }
+
+    /// The same nodes at this point of the chain.
+    #[must_use]
+    pub fn with_chain(self, chain: Chain) -> Self {
+        Self { chain, ..self }
+    }
+
+    /// The chain that the nodes are registered on.
+    pub const fn chain(&self) -> Chain {
+        self.chain
     }
 
     /// All nodes; a node's index here is its index in everything made from this view.

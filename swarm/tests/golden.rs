@@ -7,13 +7,15 @@
     reason = "what fails in a test ends it"
 )]
 
+use core::cell::RefCell;
+
 use bytes::Bytes;
 use cepa_crypto::NodeKeys;
 use cepa_storage::{Command, Outcome, StoredMessage};
 use cepa_swarm::{Action, Event, Exchange, Health, Local, Origin, View};
-use cepa_wire::answer::{Answer, Body};
+use cepa_wire::answer::Answer;
 use cepa_wire::request::ClientRequest;
-use cepa_wire::{MessageHash, ServiceNode, Timestamp};
+use cepa_wire::{MessageHash, Namespace, Scope, ServiceNode, Timestamp};
 use serde_json::Value;
 
 struct Golden {
@@ -75,10 +77,7 @@ fn request(event: &Value) -> ClientRequest {
 }
 
 fn answer_bytes(answer: Answer) -> Vec<u8> {
-    match answer.body {
-        Body::Tree(tree) => tree.to_json(),
-        Body::Text(text) => text.into_owned().into_bytes(),
-    }
+    answer.into_http_body().1.to_vec()
 }
 
 /// The reply of the recorded fake member: its signature is zeros.
@@ -99,15 +98,21 @@ fn run(
     store: impl Fn(&Command) -> Outcome,
 ) -> (Answer, Vec<Bytes>) {
     let health = Health::new();
+    let verifier = RefCell::default();
     let local = Local {
         view: &golden.view,
         health: &health,
         keys: &golden.keys,
+        verifier: &verifier,
+        has_oxend: false,
         now,
     };
     let mut exchange = Exchange::new(request, Origin::Client, local);
     let mut forwarded = Vec::new();
     while let Some(action) = exchange.poll_action() {
+        if let Action::Missed { .. } = action {
+            continue;
+        }
         assert_eq!(
             exchange.poll_answer(),
             None,
@@ -131,6 +136,7 @@ fn run(
                 };
                 exchange.handle_event(ticket, event, local);
             }
+            other => panic!("{other:?}"),
         }
     }
     (
@@ -140,7 +146,10 @@ fn run(
 }
 
 fn recorded_now(event: &Value) -> Timestamp {
-    Timestamp::from_millis(reply(event)["t"].as_u64().unwrap())
+    // Every answer tells the time, but that to `get_expiries`.
+    let reply = reply(event);
+    let now = reply["t"].as_u64();
+    Timestamp::from_millis(now.unwrap_or_else(|| event["params"]["timestamp"].as_u64().unwrap()))
 }
 
 fn stored(command: &Command) -> Outcome {
@@ -231,4 +240,86 @@ fn get_swarm_is_answered_as_recorded() {
     let event = find(&golden.events, "get_swarm");
     let (answer, _) = run(&golden, request(event), recorded_now(event), stored);
     assert_eq!(answer_bytes(answer), reply_bytes(event));
+}
+
+/// What the recorded node's store said, read from what it answered.
+fn recorded_outcome(command: &Command, entry: &Value) -> Outcome {
+    let hash = |text: &Value| MessageHash::from_text(text.as_str().unwrap().as_bytes()).unwrap();
+    let list = |list: &Value| {
+        list.as_array()
+            .unwrap()
+            .iter()
+            .map(hash)
+            .collect::<Vec<_>>()
+    };
+    match command {
+        Command::Expire { targets, .. } => {
+            assert_eq!(list(&entry["updated"]), [targets[0].0]);
+            Outcome::Expired {
+                updated: targets.clone(),
+                unchanged: Vec::new(),
+            }
+        }
+        Command::Expiries { hashes, .. } => {
+            let expiry = entry["expiries"][hashes[0].to_text()].as_u64().unwrap();
+            Outcome::Expiries(vec![(hashes[0], Timestamp::from_millis(expiry))])
+        }
+        Command::ExpireAll { .. } => {
+            assert_eq!(list(&entry["updated"]), []);
+            Outcome::ExpiredAll(Vec::new())
+        }
+        Command::DeleteAll { scope, .. } => Outcome::DeletedAll(match scope {
+            Scope::All => vec![(Namespace(5), list(&entry["deleted"]["5"])[0])],
+            Scope::One(namespace) => vec![(*namespace, list(&entry["deleted"])[0])],
+        }),
+        Command::Revoke { .. } | Command::Unrevoke { .. } => Outcome::Revoked { count: 1 },
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn every_other_method_is_forwarded_and_answered_as_recorded() {
+    let golden = golden();
+    let us = golden.keys.ed25519_public().to_hex();
+    let methods = [
+        "expire",
+        "get_expiries",
+        "expire_all",
+        "revoke_subaccount",
+        "unrevoke_subaccount",
+        "delete_before",
+        "delete_all(all)",
+    ];
+    for method in methods {
+        let event = find(&golden.events, method);
+        let mut recorded = reply(event);
+        let entry = if recorded["swarm"].is_null() {
+            recorded.clone()
+        } else {
+            recorded["swarm"][&us].clone()
+        };
+        let (answer, forwarded) = run(&golden, request(event), recorded_now(event), |command| {
+            recorded_outcome(command, &entry)
+        });
+        assert_eq!(answer.status, 200, "{method}");
+        if method == "revoke_subaccount" {
+            // Newer nodes tell how many it concerned.
+            recorded["swarm"][&us]["count"] = 1.into();
+        }
+        let answered: Value = serde_json::from_slice(&answer_bytes(answer)).unwrap();
+        assert_eq!(answered, recorded, "{method}");
+
+        let name = method.split('(').next().unwrap();
+        let frame = golden.events.iter().find_map(|event| {
+            let frames = event["frames"].as_array()?;
+            (frames.get(3)? == &hex::encode(name)).then(|| frames.last().unwrap().clone())
+        });
+        match frame {
+            Some(frame) => {
+                let frame = hex::decode(frame.as_str().unwrap()).unwrap();
+                assert_eq!(forwarded, [&frame, &frame], "{method}");
+            }
+            None => assert_eq!(forwarded, Vec::<Bytes>::new(), "{method}"),
+        }
+    }
 }

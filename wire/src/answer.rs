@@ -236,6 +236,8 @@ pub enum Body {
     Text(Cow<'static, str>),
     /// `application/json`, or bt for a bt request.
     Tree(Tree),
+    /// Bytes: their padded base64 as `text/plain`, raw for a bt request.
+    Bytes(Bytes),
 }
 
 /// A status and a body. The status is an HTTP code on every transport.
@@ -264,11 +266,21 @@ impl Answer {
         }
     }
 
+    /// The body as clients read it over HTTPS, and its content type.
+    pub fn into_http_body(self) -> (&'static str, Bytes) {
+        match self.body {
+            Body::Text(text) => ("text/plain", text.into_owned().into()),
+            Body::Tree(tree) => ("application/json", tree.to_json().into()),
+            Body::Bytes(bytes) => ("text/plain", STANDARD.encode(bytes).into()),
+        }
+    }
+
     /// The row of a batch: `{"code": status, "body": object or string}`.
     pub fn into_batch_row(self) -> Tree {
         let body = match self.body {
             Body::Tree(tree) => tree,
             Body::Text(text) => Tree::Text(text),
+            Body::Bytes(bytes) => Tree::Bytes(bytes),
         };
         Tree::dict([
             ("body", body),

@@ -21,6 +21,6 @@ pub mod transfer;
 pub mod zmtp;
 
 pub use key::{Ed25519PublicKey, Signature, X25519PublicKey};
-pub use mailbox::{Mailbox, MessageHash, Namespace, SubaccountToken};
+pub use mailbox::{Direction, Mailbox, MessageHash, Namespace, Scope, SubaccountToken};
 pub use service_node::ServiceNode;
 pub use timestamp::Timestamp;

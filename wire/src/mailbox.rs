@@ -5,6 +5,8 @@ use core::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 
+use crate::{Ed25519PublicKey, Timestamp};
+
 /// A numbered box in a mailbox, with its own rules of access
 /// (`../shared/protocol/session-client.md`, section 3.4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,6 +24,53 @@ impl Namespace {
     /// Whether it is a public outbox: its owner stores, anybody reads (-1, -21, -41, ...).
     pub const fn is_public_outbox(self) -> bool {
         self.0 < 0 && self.0 % 20 == -1
+    }
+
+    /// Whether a revoked subaccount may go on reading it (-11, -111, ...): there it finds out that it
+    /// is revoked.
+    pub const fn is_readable_by_revoked(self) -> bool {
+        self.0 < 0 && self.0 % 100 == -11
+    }
+}
+
+/// Which boxes of a mailbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Every one.
+    All,
+    /// One.
+    One(Namespace),
+}
+
+impl Scope {
+    /// Whether a box is meant.
+    pub fn contains(self, namespace: Namespace) -> bool {
+        match self {
+            Self::All => true,
+            Self::One(one) => one == namespace,
+        }
+    }
+}
+
+/// In which direction an expiry may move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Up and down.
+    Any,
+    /// Only to an earlier time.
+    Shorten,
+    /// Only to a later time.
+    Extend,
+}
+
+impl Direction {
+    /// Whether an expiry may move so.
+    pub fn allows(self, from: Timestamp, to: Timestamp) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Shorten => to < from,
+            Self::Extend => to > from,
+        }
     }
 }
 
@@ -95,6 +144,42 @@ impl fmt::Debug for Mailbox {
 /// bytes and an Ed25519 key (`../shared/protocol/session-client.md`, section 9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SubaccountToken(pub [u8; 36]);
+
+impl SubaccountToken {
+    /// Its size in bytes.
+    pub const SIZE: usize = 36;
+    /// May read.
+    pub const READ: u8 = 1;
+    /// May store and extend.
+    pub const WRITE: u8 = 2;
+    /// May delete and shorten.
+    pub const DELETE: u8 = 4;
+    /// Good for mailboxes with another network prefix than its own.
+    pub const ANY_PREFIX: u8 = 8;
+
+    /// From exactly [`Self::SIZE`] bytes.
+    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    /// Whether it is good for mailboxes of a prefix.
+    pub const fn allows_prefix(&self, prefix: u8) -> bool {
+        let [own, flags, ..] = self.0;
+        own == prefix || flags & Self::ANY_PREFIX != 0
+    }
+
+    /// Whether it gives all of some rights.
+    pub const fn allows(&self, rights: u8) -> bool {
+        let [_, flags, ..] = self.0;
+        flags & rights == rights
+    }
+
+    /// The key that its holder signs with.
+    pub fn key(&self) -> Ed25519PublicKey {
+        let [_, _, _, _, key @ ..] = self.0;
+        Ed25519PublicKey(key)
+    }
+}
 
 /// The identity of a stored message: BLAKE2b-256 over mailbox, namespace and payload; written as
 /// 43 characters of unpadded base64.

@@ -2,22 +2,28 @@
 //! (`../shared/protocol/session-client.md`, section 3; `session-node.md`, 5.1 and 5.6).
 
 mod encode;
+mod methods;
 mod parse;
 mod source;
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::bt::{self, Writer};
-use crate::{Ed25519PublicKey, Mailbox, Namespace, Signature, Timestamp, json};
+use crate::{Mailbox, json};
+pub use methods::{
+    Condition, Delete, DeleteAll, DeleteBefore, Expire, ExpireAll, GetExpiries, IfElse,
+    OxendRequest, Proof, Retrieve, Revocation, RevokedSubaccounts, Store, Subaccount,
+};
 use source::Source;
 
 /// Most subrequests of a batch or sequence.
 pub const SUBREQUEST_COUNT_MAX: usize = 20;
 /// Most raw bytes of a stored message.
 pub const MESSAGE_SIZE_MAX: usize = 76_800;
+/// Most subaccounts that one request revokes.
+pub const REVOCATION_COUNT_MAX: usize = 50;
 
 /// What a client asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,86 +34,36 @@ pub enum ClientRequest {
     Retrieve(Retrieve),
     /// Delete messages by hash.
     Delete(Delete),
+    /// Delete all messages of one or all namespaces.
+    DeleteAll(DeleteAll),
+    /// Delete messages up to a time.
+    DeleteBefore(DeleteBefore),
+    /// Move the expiry of messages.
+    Expire(Expire),
+    /// Let all messages expire no later than a time.
+    ExpireAll(ExpireAll),
+    /// Tell when messages expire.
+    GetExpiries(GetExpiries),
+    /// Refuse subaccounts from now on.
+    RevokeSubaccount(Revocation),
+    /// Accept subaccounts again.
+    UnrevokeSubaccount(Revocation),
+    /// Tell which subaccounts are refused.
+    RevokedSubaccounts(RevokedSubaccounts),
     /// Version and clock of the node.
     Info,
     /// The members of a mailbox's swarm (`get_swarm`, alias `get_snodes_for_pubkey`).
     GetSwarm(Mailbox),
     /// A question to the node's chain daemon.
     Oxend(OxendRequest),
+    /// The nodes that are in a swarm, in 51 bytes each (`active_nodes_bin`).
+    ActiveNodes,
     /// Independent subrequests.
     Batch(Vec<Self>),
     /// Subrequests that stop at the first answer that is not 2xx.
     Sequence(Vec<Self>),
-}
-
-/// Parameters of `store`. A relative `ttl` has become an absolute expiry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Store {
-    /// For whom.
-    pub mailbox: Mailbox,
-    /// Which box.
-    pub namespace: Namespace,
-    /// When the sender says it was sent.
-    pub timestamp: Timestamp,
-    /// When it may be forgotten.
-    pub expiry: Timestamp,
-    /// The message, decoded.
-    pub data: Bytes,
-    /// What the signature covers instead of `timestamp`; there whenever there is a signature.
-    pub sig_timestamp: Option<Timestamp>,
-    /// Who asks; needed unless anybody may store into the namespace.
-    pub proof: Option<Proof>,
-}
-
-/// A request's signature and the key it verifies with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Proof {
-    /// `pubkey_ed25519`: given for 05 mailboxes, forbidden for others (checked while parsing).
-    pub ed25519: Option<Ed25519PublicKey>,
-    /// `signature`.
-    pub signature: Signature,
-}
-
-/// Parameters of `retrieve`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Retrieve {
-    /// Whose.
-    pub mailbox: Mailbox,
-    /// Which box.
-    pub namespace: Namespace,
-    /// Give what was stored after this hash; `None` from the beginning. Any text is accepted: one
-    /// that is no hash of ours is a hash we do not know.
-    pub last_hash: Option<String>,
-    /// Give at most so many messages.
-    pub max_count: Option<u32>,
-    /// Give at most so many bytes; negative -N means 1/N of the node's own limit; 0 means unset.
-    pub max_size: Option<i64>,
-    /// `timestamp` of the signature.
-    pub timestamp: Option<Timestamp>,
-    /// Who asks.
-    pub proof: Option<Proof>,
-}
-
-/// Parameters of `delete`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delete {
-    /// Whose.
-    pub mailbox: Mailbox,
-    /// Hashes in the order of the request, as written there: the answer's signature covers them.
-    pub messages: Vec<String>,
-    /// Answer 404 unless something was deleted.
-    pub required: bool,
-    /// Who asks.
-    pub proof: Proof,
-}
-
-/// Parameters of `oxend_request`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OxendRequest {
-    /// `get_service_nodes` or `ons_resolve`.
-    pub endpoint: String,
-    /// Its parameters, as given.
-    pub params: Value,
+    /// One request or another, by what the node knows of the network.
+    IfElse(IfElse),
 }
 
 /// A request that can't be read: the status and text that the client gets.
@@ -178,9 +134,7 @@ impl ClientRequest {
             400,
             "invalid body: expected json or bt_dict",
         ))?;
-        let none = Map::new();
-        let params = Source::Json(params.as_object().unwrap_or(&none));
-        let request = parse::request(method, params).ok_or_else(unknown)??;
+        let request = parse::request(method, Source::from_json(&params)).ok_or_else(unknown)??;
         Ok((request, Encoding::Json))
     }
 
@@ -188,7 +142,14 @@ impl ClientRequest {
     pub fn parse_forwarded(method: &str, params: &[u8]) -> Result<Self, RequestError> {
         let (request, _) = Self::parse_params(method, params)?;
         match request {
-            Self::Store(_) | Self::Delete(_) => Ok(request),
+            Self::Store(_)
+            | Self::Delete(_)
+            | Self::DeleteAll(_)
+            | Self::DeleteBefore(_)
+            | Self::Expire(_)
+            | Self::ExpireAll(_)
+            | Self::RevokeSubaccount(_)
+            | Self::UnrevokeSubaccount(_) => Ok(request),
             _ => Err(RequestError::fixed(
                 400,
                 "invalid request: received invalid forwarded non-forwardable request",
@@ -207,11 +168,21 @@ impl ClientRequest {
             Self::Store(_) => "store",
             Self::Retrieve(_) => "retrieve",
             Self::Delete(_) => "delete",
+            Self::DeleteAll(_) => "delete_all",
+            Self::DeleteBefore(_) => "delete_before",
+            Self::Expire(_) => "expire",
+            Self::ExpireAll(_) => "expire_all",
+            Self::GetExpiries(_) => "get_expiries",
+            Self::RevokeSubaccount(_) => "revoke_subaccount",
+            Self::UnrevokeSubaccount(_) => "unrevoke_subaccount",
+            Self::RevokedSubaccounts(_) => "revoked_subaccounts",
             Self::Info => "info",
             Self::GetSwarm(_) => "get_swarm",
             Self::Oxend(_) => "oxend_request",
+            Self::ActiveNodes => "active_nodes_bin",
             Self::Batch(_) => "batch",
             Self::Sequence(_) => "sequence",
+            Self::IfElse(_) => "ifelse",
         }
     }
 
@@ -221,7 +192,7 @@ impl ClientRequest {
     }
 
     /// Writes the bt parameters as the reference forwards them to swarm members (store says
-    /// `expiry`, a namespace of 0 is left out, `required` is left out).
+    /// `expiry` and leaves out a namespace of 0; `required` is left out).
     pub fn encode_bt(&self) -> Vec<u8> {
         let mut writer = Writer::new();
         encode::bt(self, &mut writer);

@@ -70,7 +70,7 @@ fn forwarded_requests_are_written_back_byte_for_byte() {
         }
         count += 1;
     }
-    assert_eq!(count, 13);
+    assert_eq!(count, 19);
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn client_requests_are_the_same_in_both_encodings() {
         assert_eq!((bt, encoding), (request, Encoding::Bt));
         count += 1;
     }
-    assert_eq!(count, 8);
+    assert_eq!(count, 15);
 }
 
 #[test]

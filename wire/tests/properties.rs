@@ -5,11 +5,15 @@ use cepa_wire::answer::Tree;
 use cepa_wire::bt::{Value, Writer};
 use cepa_wire::omq::{self, Message};
 use cepa_wire::onion::{Control, EncType, Frame, LayerAddress, Proxy, RelayedOnion};
-use cepa_wire::request::{ClientRequest, Delete, Proof, Retrieve, Store};
+use cepa_wire::request::{
+    ClientRequest, Condition, Delete, DeleteAll, DeleteBefore, Expire, ExpireAll, GetExpiries,
+    IfElse, Proof, Retrieve, Revocation, RevokedSubaccounts, Store, Subaccount,
+};
 use cepa_wire::transfer::{self, Transferred};
 use cepa_wire::zmtp::{self, Decoder};
 use cepa_wire::{
-    Ed25519PublicKey, Mailbox, MessageHash, Namespace, Signature, Timestamp, X25519PublicKey,
+    Direction, Ed25519PublicKey, Mailbox, MessageHash, Namespace, Scope, Signature,
+    SubaccountToken, Timestamp, X25519PublicKey,
 };
 use proptest::prelude::*;
 
@@ -179,15 +183,136 @@ fn timestamp() -> impl Strategy<Value = Timestamp> {
     (1_000_000_000..4_000_000_000_000_u64).prop_map(Timestamp::from_millis)
 }
 
+fn signature() -> impl Strategy<Value = Signature> {
+    proptest::array::uniform32(any::<u8>()).prop_map(|half| {
+        let bytes = [half, half].concat();
+        Signature::from_slice(&bytes).unwrap_or(Signature([0; 64]))
+    })
+}
+
+fn token() -> impl Strategy<Value = SubaccountToken> {
+    (any::<[u8; 32]>(), any::<[u8; 4]>()).prop_map(|(key, head)| {
+        let bytes = [&head[..], &key].concat();
+        SubaccountToken::from_slice(&bytes).unwrap_or(SubaccountToken([0; 36]))
+    })
+}
+
 fn proof() -> impl Strategy<Value = Proof> {
-    (
-        any::<[u8; 32]>(),
-        proptest::collection::vec(any::<u8>(), 64),
-    )
-        .prop_map(|(key, signature)| Proof {
-            ed25519: Some(Ed25519PublicKey(key)),
-            signature: Signature::from_slice(&signature).unwrap_or(Signature([0; 64])),
+    let subaccount =
+        (token(), signature()).prop_map(|(token, signature)| Subaccount { token, signature });
+    let subaccount = proptest::option::of(subaccount);
+    (owner(), subaccount).prop_map(|(proof, subaccount)| Proof {
+        subaccount,
+        ..proof
+    })
+}
+
+fn owner() -> impl Strategy<Value = Proof> {
+    (any::<[u8; 32]>(), signature())
+        .prop_map(|(key, signature)| Proof::owner(Some(Ed25519PublicKey(key)), signature))
+}
+
+fn scope() -> impl Strategy<Value = Scope> {
+    prop_oneof![
+        Just(Scope::All),
+        any::<i16>().prop_map(|number| Scope::One(Namespace(number)))
+    ]
+}
+
+fn hashes() -> impl Strategy<Value = Vec<String>> {
+    let hash = any::<[u8; 32]>().prop_map(|hash| MessageHash(hash).to_text());
+    proptest::collection::vec(hash, 1..5)
+}
+
+prop_compose! {
+    fn expire()(
+        mailbox in mailbox(), messages in hashes(), one in timestamp(),
+        many in proptest::collection::vec(timestamp(), 4), is_one in any::<bool>(),
+        direction in prop_oneof![
+            Just(Direction::Any), Just(Direction::Shorten), Just(Direction::Extend)
+        ],
+        proof in proof(),
+    ) -> ClientRequest {
+        let expiries = if is_one { vec![one] } else { many[..messages.len()].to_vec() };
+        ClientRequest::Expire(Expire { mailbox, messages, expiries, direction, proof })
+    }
+}
+
+/// Requests that concern whole boxes, tell expiries, or subaccounts.
+fn other_request() -> impl Strategy<Value = ClientRequest> {
+    let scoped = || (mailbox(), scope(), timestamp(), proof());
+    let tokens = || proptest::collection::vec(token(), 0..4);
+    let revocation = || {
+        (mailbox(), tokens(), timestamp(), owner()).prop_map(
+            |(mailbox, tokens, timestamp, proof)| Revocation {
+                mailbox,
+                tokens,
+                timestamp,
+                proof,
+            },
+        )
+    };
+    prop_oneof![
+        scoped().prop_map(|(mailbox, scope, timestamp, proof)| {
+            ClientRequest::DeleteAll(DeleteAll {
+                mailbox,
+                scope,
+                timestamp,
+                proof,
+            })
+        }),
+        scoped().prop_map(|(mailbox, scope, before, proof)| {
+            ClientRequest::DeleteBefore(DeleteBefore {
+                mailbox,
+                scope,
+                before,
+                proof,
+            })
+        }),
+        scoped().prop_map(|(mailbox, scope, expiry, proof)| {
+            ClientRequest::ExpireAll(ExpireAll {
+                mailbox,
+                scope,
+                expiry,
+                proof,
+            })
+        }),
+        expire(),
+        (mailbox(), hashes(), timestamp(), proof()).prop_map(
+            |(mailbox, messages, timestamp, proof)| {
+                ClientRequest::GetExpiries(GetExpiries {
+                    mailbox,
+                    messages,
+                    timestamp,
+                    proof,
+                })
+            }
+        ),
+        revocation().prop_map(ClientRequest::RevokeSubaccount),
+        revocation().prop_map(ClientRequest::UnrevokeSubaccount),
+        (mailbox(), timestamp(), owner()).prop_map(|(mailbox, timestamp, proof)| {
+            ClientRequest::RevokedSubaccounts(RevokedSubaccounts {
+                mailbox,
+                timestamp,
+                proof,
+            })
+        }),
+    ]
+}
+
+prop_compose! {
+    fn ifelse()(
+        height in proptest::option::of(any::<i64>()),
+        hf_before in proptest::option::of(any::<[i64; 2]>()), v_at_least in any::<[i64; 3]>(),
+        then in subrequest(), otherwise in proptest::option::of(subrequest()),
+    ) -> ClientRequest {
+        let condition = Condition {
+            height_at_least: height, hf_before, v_at_least: Some(v_at_least), ..Condition::default()
+        };
+        ClientRequest::IfElse(IfElse {
+            condition, then: Some(Box::new(then)), otherwise: otherwise.map(Box::new),
         })
+    }
 }
 
 prop_compose! {
@@ -240,7 +365,9 @@ fn subrequest() -> impl Strategy<Value = ClientRequest> {
         retrieve(),
         delete(),
         get_swarm,
-        Just(ClientRequest::Info)
+        other_request(),
+        Just(ClientRequest::Info),
+        Just(ClientRequest::ActiveNodes),
     ]
 }
 
@@ -250,6 +377,7 @@ fn request() -> impl Strategy<Value = ClientRequest> {
         4 => subrequest(),
         1 => many().prop_map(ClientRequest::Batch),
         1 => many().prop_map(ClientRequest::Sequence),
+        1 => ifelse(),
     ]
 }
 

@@ -83,7 +83,7 @@ fn every_mistake_is_told_in_its_words() {
             count += 1;
         }
     }
-    assert_eq!(count, 88);
+    assert_eq!(count, 247);
 }
 
 #[test]

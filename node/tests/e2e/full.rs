@@ -62,10 +62,10 @@ fn delete(hashes: &[String]) -> ClientRequest {
         mailbox: owner.id(),
         messages: hashes.to_vec(),
         required: false,
-        proof: Proof {
-            ed25519: Some(owner.ed25519().public_key()),
-            signature: owner.ed25519().sign(b""),
-        },
+        proof: Proof::owner(
+            Some(owner.ed25519().public_key()),
+            owner.ed25519().sign(b""),
+        ),
     };
     let text = request_signature::delete_text(&delete);
     delete.proof.signature = owner.ed25519().sign(text.as_bytes());

@@ -289,10 +289,10 @@ pub(crate) fn retrieve(account: &Account, last_hash: Option<String>) -> ClientRe
         proof: None,
     };
     let text = request_signature::retrieve_text(&retrieve);
-    retrieve.proof = Some(Proof {
-        ed25519: Some(account.ed25519().public_key()),
-        signature: account.ed25519().sign(text.as_bytes()),
-    });
+    retrieve.proof = Some(Proof::owner(
+        Some(account.ed25519().public_key()),
+        account.ed25519().sign(text.as_bytes()),
+    ));
     ClientRequest::Retrieve(retrieve)
 }
 

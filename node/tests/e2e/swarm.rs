@@ -100,10 +100,10 @@ fn a_deleted_message_is_gone_from_every_member() {
         mailbox: owner.id(),
         messages: vec![stored["hash"].as_str().unwrap().to_owned()],
         required: true,
-        proof: Proof {
-            ed25519: Some(owner.ed25519().public_key()),
-            signature: cepa_wire::Signature([0; 64]),
-        },
+        proof: Proof::owner(
+            Some(owner.ed25519().public_key()),
+            cepa_wire::Signature([0; 64]),
+        ),
     };
     let text = request_signature::delete_text(&delete);
     delete.proof.signature = owner.ed25519().sign(text.as_bytes());

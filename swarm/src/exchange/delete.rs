@@ -1,15 +1,14 @@
 //! `delete`.
 
-use bytes::Bytes;
-use cepa_crypto::request_signature::{delete_answer_text, delete_text, verify_request};
-use cepa_storage::{Command, Outcome, StoreFault};
-use cepa_wire::MessageHash;
-use cepa_wire::answer::{Answer, Tree};
+use cepa_crypto::request_signature::{delete_answer_text, delete_text};
+use cepa_storage::{Command, Outcome};
+use cepa_wire::answer::{Answer, Body, Tree};
 use cepa_wire::request::{ClientRequest, Delete};
+use cepa_wire::{MessageHash, SubaccountToken};
 
-use super::{
-    Forward, Kind, Local, Origin, Plan, Run, check_swarm, failed_entry, gathered, gathered_answer,
-};
+use super::authorise::{Claim, check_signature, check_swarm};
+use super::gather::{gathered, gathered_answer, other_entry, signed, sorted_texts, texts};
+use super::{Forward, Kind, Local, Origin, Plan, Run, or_answer};
 use crate::fan_out::FanOut;
 
 pub(super) struct Finish {
@@ -17,16 +16,18 @@ pub(super) struct Finish {
 }
 
 pub(super) fn plan(delete: Delete, origin: Origin, local: Local<'_>) -> Plan {
-    let swarm_id = match check_swarm(&delete.mailbox, local) {
-        Ok(swarm_id) => swarm_id,
-        Err(wrong_swarm) => return Plan::Answer(wrong_swarm),
+    or_answer(run(delete, origin, local))
+}
+
+fn run(delete: Delete, origin: Origin, local: Local<'_>) -> Result<Plan, Answer> {
+    let swarm_id = check_swarm(&delete.mailbox, local)?;
+    let claim = Claim {
+        mailbox: &delete.mailbox,
+        proof: &delete.proof,
+        rights: Some(SubaccountToken::DELETE),
+        refusal: "delete_msgs signature verification failed",
     };
-    if verify_request(&delete.mailbox, &delete.proof, &delete_text(&delete)).is_err() {
-        return Plan::Answer(Answer::text(
-            401,
-            "delete_msgs signature verification failed",
-        ));
-    }
+    let check = check_signature(&claim, delete_text(&delete), local)?;
     let hashes = delete
         .messages
         .iter()
@@ -36,15 +37,12 @@ pub(super) fn plan(delete: Delete, origin: Origin, local: Local<'_>) -> Plan {
         mailbox: delete.mailbox,
         hashes,
     };
-    let forward = (origin == Origin::Client).then(|| Forward {
-        swarm_id,
-        method: "delete",
-        params: Bytes::from(ClientRequest::Delete(delete.clone()).encode_bt()),
-    });
-    Plan::Run(Box::new(Run {
+    let forward = Forward::new(swarm_id, origin, || ClientRequest::Delete(delete.clone()));
+    Ok(Plan::run(Run {
         kind: Kind::Delete(Finish { request: delete }),
         command,
         forward,
+        check,
     }))
 }
 
@@ -56,11 +54,7 @@ impl Finish {
         origin: Origin,
         local: Local<'_>,
     ) -> Answer {
-        let mine = match outcome {
-            Outcome::Deleted(deleted) => self.entry(deleted, local),
-            Outcome::Failed(fault) => failed_entry(*fault),
-            _ => failed_entry(StoreFault::DiskFailed),
-        };
+        let mine = self.entry(outcome, local);
         let answer = gathered_answer(gathered(mine, fan_out, origin, local));
         let missing = self.request.required && origin == Origin::Client && !deleted_some(&answer);
         if missing && answer.status == 200 {
@@ -73,27 +67,21 @@ impl Finish {
         }
     }
 
-    fn entry(&self, deleted: &[MessageHash], local: Local<'_>) -> Tree {
-        let text = delete_answer_text(&self.request, deleted);
-        let signature = local.keys.ed25519().sign(text.as_bytes());
-        // Sorted as text, as the signature covers them: base64 does not sort like its bytes.
-        let mut hashes: Vec<String> = deleted.iter().map(|hash| hash.to_text()).collect();
-        hashes.sort_unstable();
+    fn entry(&self, outcome: &Outcome, local: Local<'_>) -> Tree {
+        let Outcome::Deleted(deleted) = outcome else {
+            return other_entry(outcome);
+        };
+        let deleted = sorted_texts(deleted);
+        let text = delete_answer_text(&self.request, &deleted);
         Tree::dict([
-            (
-                "deleted",
-                Tree::List(hashes.into_iter().map(Tree::text).collect()),
-            ),
-            (
-                "signature",
-                Tree::Bytes(Bytes::copy_from_slice(&signature.0)),
-            ),
+            ("deleted", texts(deleted)),
+            ("signature", signed(local, text)),
         ])
     }
 }
 
 fn deleted_some(answer: &Answer) -> bool {
-    let cepa_wire::answer::Body::Tree(tree) = &answer.body else {
+    let Body::Tree(tree) = &answer.body else {
         return false;
     };
     let Some(Tree::Dict(swarm)) = tree.get("swarm") else {

@@ -1,12 +1,13 @@
 //! `retrieve`.
 
-use cepa_crypto::request_signature::{retrieve_text, verify_request};
+use cepa_crypto::request_signature::retrieve_text;
 use cepa_storage::{Command, Outcome, StoreFault};
 use cepa_wire::answer::Answer;
 use cepa_wire::request::Retrieve;
-use cepa_wire::{MessageHash, Namespace, Timestamp};
+use cepa_wire::{MessageHash, Namespace, SubaccountToken, Timestamp};
 
-use super::{Kind, Local, Plan, Run, check_swarm};
+use super::authorise::{Claim, RevocationCheck, check_signature, check_swarm, check_time};
+use super::{Kind, Local, Plan, Run, or_answer};
 use crate::answers;
 use crate::limits::{RETRIEVE_SIZE_MAX, SIGNATURE_TOLERANCE};
 
@@ -14,12 +15,12 @@ use crate::limits::{RETRIEVE_SIZE_MAX, SIGNATURE_TOLERANCE};
 const LEGACY_GROUP: Namespace = Namespace(-10);
 
 pub(super) fn plan(retrieve: &Retrieve, local: Local<'_>) -> Plan {
-    if let Err(wrong_swarm) = check_swarm(&retrieve.mailbox, local) {
-        return Plan::Answer(wrong_swarm);
-    }
-    if let Err(refusal) = authorise(retrieve, local) {
-        return Plan::Answer(refusal);
-    }
+    or_answer(run(retrieve, local))
+}
+
+fn run(retrieve: &Retrieve, local: Local<'_>) -> Result<Plan, Answer> {
+    check_swarm(&retrieve.mailbox, local)?;
+    let check = authorise(retrieve, local)?;
     let command = Command::Retrieve {
         mailbox: retrieve.mailbox,
         namespace: retrieve.namespace,
@@ -34,10 +35,11 @@ pub(super) fn plan(retrieve: &Retrieve, local: Local<'_>) -> Plan {
             .unwrap_or(usize::MAX),
         size_max: size_max(retrieve),
     };
-    Plan::Run(Box::new(Run {
+    Ok(Plan::run(Run {
         kind: Kind::Retrieve,
         command,
         forward: None,
+        check,
     }))
 }
 
@@ -58,34 +60,43 @@ fn size_max(retrieve: &Retrieve) -> usize {
     }
 }
 
-fn authorise(retrieve: &Retrieve, local: Local<'_>) -> Result<(), Answer> {
+fn authorise(retrieve: &Retrieve, local: Local<'_>) -> Result<Option<RevocationCheck>, Answer> {
     let namespace = retrieve.namespace;
     let Some(proof) = &retrieve.proof else {
         if namespace.is_public_outbox() || namespace == LEGACY_GROUP {
-            return Ok(());
+            return Ok(None);
         }
         return Err(Answer::text(401, "retrieve: request signature required"));
     };
-    let now = local.now;
-    // The parser refuses a signature without a timestamp.
-    let signed_at = retrieve.timestamp.unwrap_or(Timestamp::ZERO);
-    if signed_at < now.saturating_sub(SIGNATURE_TOLERANCE)
-        || signed_at > now.saturating_add(SIGNATURE_TOLERANCE)
-    {
-        return Err(Answer::text(
-            406,
-            "retrieve timestamp too far from current time",
-        ));
-    }
-    verify_request(&retrieve.mailbox, proof, &retrieve_text(retrieve))
-        .map_err(|_| Answer::text(401, "retrieve signature verification failed"))
+    check_time(
+        // The parser refuses a signature without a timestamp.
+        retrieve.timestamp.unwrap_or(Timestamp::ZERO),
+        SIGNATURE_TOLERANCE,
+        "retrieve timestamp too far from current time",
+        local.now,
+    )?;
+    let claim = Claim {
+        mailbox: &retrieve.mailbox,
+        proof,
+        rights: Some(SubaccountToken::READ),
+        refusal: "retrieve signature verification failed",
+    };
+    let check = check_signature(&claim, retrieve_text(retrieve), local)?;
+    Ok(check.filter(|_| !namespace.is_readable_by_revoked()))
 }
 
-pub(super) fn answer(outcome: Outcome, now: Timestamp) -> Answer {
+pub(super) fn answer(outcome: Outcome, local: Local<'_>) -> Answer {
     match outcome {
-        Outcome::Retrieved { messages, more } => answers::messages(messages, more, now),
+        Outcome::Retrieved { messages, more } => answers::messages(messages, more, local),
+        other => read_fault(&other, "Internal Server Error. Could not retrieve messages"),
+    }
+}
+
+/// The answer when the store could not read: 503 when it is busy, else 500 with `text`.
+pub(super) fn read_fault(outcome: &Outcome, text: &'static str) -> Answer {
+    match outcome {
         Outcome::Failed(StoreFault::Busy) => Answer::text(503, "Server busy, try again later"),
-        _ => Answer::text(500, "Internal Server Error. Could not retrieve messages"),
+        _ => Answer::text(500, text),
     }
 }
 

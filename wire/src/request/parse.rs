@@ -1,27 +1,41 @@
 //! From parameters to a request. The order of the checks is the reference's: it decides which of two
-//! mistakes is told.
+//! mistakes is told: first the types of all fields in the order of their names, then what is missing.
+
+mod change;
+mod claims;
+mod meta;
+mod subaccounts;
 
 use core::time::Duration;
 
 use bytes::Bytes;
 
 use super::source::{Source, decode_base64};
-use super::{
-    ClientRequest, Delete, MESSAGE_SIZE_MAX, OxendRequest, Proof, RequestError, Retrieve, Store,
-};
-use crate::{Ed25519PublicKey, Mailbox, Namespace, Signature};
+use super::{ClientRequest, MESSAGE_SIZE_MAX, OxendRequest, RequestError, Retrieve, Store};
+use crate::{Mailbox, Namespace};
+use claims::Claims;
 
 /// The names of all methods.
-pub(super) const METHODS: [&str; 9] = [
+pub(super) const METHODS: [&str; 19] = [
+    "active_nodes_bin",
     "batch",
     "delete",
+    "delete_all",
+    "delete_before",
+    "expire",
+    "expire_all",
+    "get_expiries",
     "get_snodes_for_pubkey",
     "get_swarm",
+    "ifelse",
     "info",
     "oxend_request",
     "retrieve",
+    "revoke_subaccount",
+    "revoked_subaccounts",
     "sequence",
     "store",
+    "unrevoke_subaccount",
 ];
 
 type Parsed<T> = Result<T, RequestError>;
@@ -29,8 +43,9 @@ type Parsed<T> = Result<T, RequestError>;
 /// Reads the parameters of `method`; `None` when there is no such method.
 pub(super) fn request(method: &str, params: Source<'_>) -> Option<Parsed<ClientRequest>> {
     Some(match method {
-        "batch" => batch(params).map(ClientRequest::Batch),
-        "sequence" => batch(params).map(ClientRequest::Sequence),
+        "batch" => meta::batch(params).map(ClientRequest::Batch),
+        "sequence" => meta::batch(params).map(ClientRequest::Sequence),
+        "ifelse" => meta::ifelse(params).map(ClientRequest::IfElse),
         _ => return subrequest(method, params),
     })
 }
@@ -39,22 +54,24 @@ fn subrequest(method: &str, params: Source<'_>) -> Option<Parsed<ClientRequest>>
     Some(match method {
         "store" => store(params).map(ClientRequest::Store),
         "retrieve" => retrieve(params).map(ClientRequest::Retrieve),
-        "delete" => delete(params).map(ClientRequest::Delete),
+        "delete" => change::delete(params).map(ClientRequest::Delete),
+        "delete_all" => change::delete_all(params).map(ClientRequest::DeleteAll),
+        "delete_before" => change::delete_before(params).map(ClientRequest::DeleteBefore),
+        "expire" => change::expire(params).map(ClientRequest::Expire),
+        "expire_all" => change::expire_all(params).map(ClientRequest::ExpireAll),
+        "get_expiries" => change::get_expiries(params).map(ClientRequest::GetExpiries),
+        "revoke_subaccount" => subaccounts::revoke(params).map(ClientRequest::RevokeSubaccount),
+        "unrevoke_subaccount" => {
+            subaccounts::unrevoke(params).map(ClientRequest::UnrevokeSubaccount)
+        }
+        "revoked_subaccounts" => {
+            subaccounts::revoked(params).map(ClientRequest::RevokedSubaccounts)
+        }
+        "active_nodes_bin" => Ok(ClientRequest::ActiveNodes),
         "info" => Ok(ClientRequest::Info),
         "get_swarm" | "get_snodes_for_pubkey" => get_swarm(params).map(ClientRequest::GetSwarm),
         "oxend_request" => oxend(params).map(ClientRequest::Oxend),
         _ => return None,
-    })
-}
-
-fn batch(params: Source<'_>) -> Parsed<Vec<ClientRequest>> {
-    params.subrequests(|method, params| {
-        // The method is known: what is no subrequest is a batch or a sequence.
-        subrequest(method, params).unwrap_or_else(|| {
-            Err(RequestError::invalid(
-                "Invalid batch subrequest: subrequests may not contain meta-requests",
-            ))
-        })
     })
 }
 
@@ -93,54 +110,6 @@ fn mailbox(text: &[u8]) -> Parsed<Mailbox> {
     mailbox.ok_or_else(|| RequestError::invalid("Pubkey must be 66 hex digits (33 bytes) long"))
 }
 
-fn proof(
-    params: Source<'_>,
-    mailbox: &Mailbox,
-    ed25519: Option<&[u8]>,
-    signature: Option<&[u8]>,
-) -> Parsed<Proof> {
-    let signature = require("signature", signature)?;
-    let ed25519 = match ed25519 {
-        None => None,
-        Some(_) if mailbox.prefix != Mailbox::ACCOUNT => {
-            return Err(RequestError::invalid(
-                "pubkey_ed25519 is only permitted for 05[...] pubkeys",
-            ));
-        }
-        Some(key) => Some(ed25519_key(key)?),
-    };
-    Ok(Proof {
-        ed25519,
-        signature: read_signature(params, signature)?,
-    })
-}
-
-fn ed25519_key(key: &[u8]) -> Parsed<Ed25519PublicKey> {
-    match key.len() {
-        64 => Ed25519PublicKey::from_hex(key)
-            .ok_or_else(|| RequestError::invalid("invalid pubkey_ed25519: value is not hex")),
-        32 => Ok(Ed25519PublicKey::from_slice(key).unwrap_or(Ed25519PublicKey([0; 32]))),
-        _ => Err(RequestError::invalid(
-            "Invalid pubkey_ed25519: expected 64 hex char or 32 byte pubkey",
-        )),
-    }
-}
-
-fn read_signature(params: Source<'_>, text: &[u8]) -> Parsed<Signature> {
-    if !params.is_json() {
-        return Signature::from_slice(text).ok_or_else(|| {
-            RequestError::invalid("invalid signature: expected 64-byte Ed25519 signature")
-        });
-    }
-    let sized = text.len() == 86 || text.len() == 88 && text.ends_with(b"==");
-    decode_base64(text)
-        .filter(|_| sized)
-        .and_then(|bytes| Signature::from_slice(&bytes))
-        .ok_or_else(|| {
-            RequestError::invalid("invalid signature: expected base64 encoded Ed25519 signature")
-        })
-}
-
 fn store(params: Source<'_>) -> Parsed<Store> {
     let data = params.text("data")?;
     let expiry = params.timestamp("expiry")?;
@@ -149,7 +118,7 @@ fn store(params: Source<'_>) -> Parsed<Store> {
     params.text("pubkey")?;
     let ed25519 = params.text("pubkey_ed25519")?;
     let sig_timestamp = params.timestamp("sig_timestamp")?;
-    let signature = params.text("signature")?;
+    let claims = Claims::read(params, ed25519)?;
     let timestamp = params.sent_at("timestamp")?;
     let ttl = params.unsigned("ttl")?;
     let timestamp = require("timestamp", timestamp)?;
@@ -157,9 +126,10 @@ fn store(params: Source<'_>) -> Parsed<Store> {
     let expiry = one_of(("expiry", expiry), ("ttl", after))?
         .ok_or_else(|| RequestError::invalid("Required field 'expiry' or 'ttl' missing"))?;
     let mailbox = mailbox(either_pubkey(params)?)?;
-    let proof = match signature {
-        None => None,
-        Some(_) => Some(proof(params, &mailbox, ed25519, signature)?),
+    let proof = if claims.is_signed() {
+        Some(claims.proof(params, &mailbox)?)
+    } else {
+        None
     };
     let sig_timestamp = proof.map(|_| sig_timestamp.unwrap_or(timestamp));
     let data = message_data(params, require("data", data)?)?;
@@ -207,17 +177,17 @@ fn retrieve(params: Source<'_>) -> Parsed<Retrieve> {
     params.text("pubKey")?;
     params.text("pubkey")?;
     let ed25519 = params.text("pubkey_ed25519")?;
-    let signature = params.text("signature")?;
+    let claims = Claims::read(params, ed25519)?;
     let timestamp = params.timestamp("timestamp")?;
     let pubkey = either_pubkey(params)?;
     let namespace = given_namespace.unwrap_or_default();
     let is_signed = ed25519.is_some()
-        || signature.is_some()
+        || claims.is_signed()
         || timestamp.is_some()
         || given_namespace.is_some_and(|namespace| !is_readable_by_all(namespace));
     let mailbox = mailbox(pubkey)?;
     let proof = if is_signed {
-        let proof = proof(params, &mailbox, ed25519, signature)?;
+        let proof = claims.proof(params, &mailbox)?;
         // The reference goes wrong here in a way of its own; we say what is missing.
         require("timestamp", timestamp)?;
         Some(proof)
@@ -246,54 +216,12 @@ const fn is_readable_by_all(namespace: Namespace) -> bool {
 }
 
 fn read_last_hash(text: &[u8]) -> Parsed<String> {
-    if text.len() != HASH_TEXT_SIZE {
+    if text.len() != change::HASH_TEXT_SIZE {
         return Err(RequestError::invalid(
             "Invalid last_hash: expected base64 (43 chars)",
         ));
     }
-    hash_text(text).ok_or_else(|| RequestError::invalid("Invalid last_hash: not base64"))
-}
-
-/// Characters of a message hash.
-const HASH_TEXT_SIZE: usize = 43;
-
-fn hash_text(text: &[u8]) -> Option<String> {
-    let is_base64 = text.len() == HASH_TEXT_SIZE && decode_base64(text).is_some();
-    core::str::from_utf8(text)
-        .ok()
-        .filter(|_| is_base64)
-        .map(str::to_owned)
-}
-
-fn delete(params: Source<'_>) -> Parsed<Delete> {
-    let messages = params.texts("messages")?;
-    let pubkey = params.text("pubkey")?;
-    let ed25519 = params.text("pubkey_ed25519")?;
-    let required = params.boolean("required")?.unwrap_or(false);
-    let signature = params.text("signature")?;
-    let mailbox = mailbox(require("pubkey", pubkey)?)?;
-    let proof = proof(params, &mailbox, ed25519, signature)?;
-    let messages = require("messages", messages)?;
-    if messages.is_empty() {
-        return Err(RequestError::invalid(
-            "messages does not contain any message hashes",
-        ));
-    }
-    let messages = messages
-        .into_iter()
-        .map(|hash| {
-            hash_text(hash).ok_or_else(|| {
-                let text = String::from_utf8_lossy(hash);
-                RequestError::invalid(format_args!("invalid message hash: {text}"))
-            })
-        })
-        .collect::<Parsed<_>>()?;
-    Ok(Delete {
-        mailbox,
-        messages,
-        required,
-        proof,
-    })
+    change::hash_text(text).ok_or_else(|| RequestError::invalid("Invalid last_hash: not base64"))
 }
 
 fn get_swarm(params: Source<'_>) -> Parsed<Mailbox> {

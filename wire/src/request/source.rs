@@ -2,6 +2,7 @@
 
 use core::str::FromStr;
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use base64::Engine as _;
 use base64::alphabet;
@@ -11,7 +12,7 @@ use serde_json::{Map, Value};
 use super::parse::METHODS;
 use super::{RequestError, SUBREQUEST_COUNT_MAX};
 use crate::bt::{self, Dict};
-use crate::{Namespace, Timestamp, json};
+use crate::{Namespace, Scope, Timestamp, json};
 
 /// JSON timestamps below this are seconds by mistake.
 const TIMESTAMP_MIN_MILLIS: u64 = 1_000_000_000;
@@ -48,6 +49,7 @@ enum Field<'a> {
 
 type Optional<T> = Result<Option<T>, RequestError>;
 
+const SCOPE: &str = "integer or \"all\"";
 const TIMESTAMP: &str = "integer timestamp (in milliseconds)";
 
 /// A time before the epoch counts as the epoch: wherever a time is judged, both are too long ago.
@@ -70,7 +72,15 @@ fn invalid<T>(name: &str, expected: &str) -> Result<T, RequestError> {
     )))
 }
 
+/// What is no object has no parameters.
+static NO_PARAMS: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
+
 impl<'a> Source<'a> {
+    /// JSON parameters; what is no object counts as none.
+    pub(super) fn from_json(params: &'a Value) -> Self {
+        Self::Json(params.as_object().unwrap_or(&NO_PARAMS))
+    }
+
     pub(super) const fn is_json(self) -> bool {
         matches!(self, Self::Json(_))
     }
@@ -83,6 +93,14 @@ impl<'a> Source<'a> {
                 .filter(|value| !value.is_null())
                 .map(Field::Json),
             Self::Bt(dict) => dict.get(name.as_bytes()).map(Field::Bt),
+        }
+    }
+
+    /// A field, be it JSON's null.
+    fn any_field(self, name: &str) -> Option<Field<'a>> {
+        match self {
+            Self::Json(object) => object.get(name).map(Field::Json),
+            Self::Bt(_) => self.field(name),
         }
     }
 
@@ -171,6 +189,97 @@ impl<'a> Source<'a> {
             )),
             Err(_) => invalid(NAME, "16-bit integer"),
         }
+    }
+
+    /// A namespace, or all of them.
+    pub(super) fn scope(self) -> Optional<Scope> {
+        const NAME: &str = "namespace";
+        match self.field(NAME) {
+            None => Ok(None),
+            Some(Field::Json(Value::String(text))) if text == "all" => Ok(Some(Scope::All)),
+            Some(Field::Bt(bt::Value::Bytes(b"all"))) => Ok(Some(Scope::All)),
+            Some(Field::Json(value)) if value.as_i64().is_some() || value.as_u64().is_some() => {
+                self.namespace().map(|namespace| namespace.map(Scope::One))
+            }
+            Some(Field::Bt(value)) => {
+                let number = value.as_i64().and_then(|number| i16::try_from(number).ok());
+                number.map_or_else(
+                    || invalid(NAME, SCOPE),
+                    |number| Ok(Some(Scope::One(Namespace(number)))),
+                )
+            }
+            Some(Field::Json(_)) => invalid(NAME, SCOPE),
+        }
+    }
+
+    /// A list of times, or one. In whatever unit: the reference does not look here.
+    pub(super) fn timestamps(self, name: &str) -> Optional<Vec<Timestamp>> {
+        let one = |millis: u64| vec![Timestamp::from_millis(millis)];
+        let times: Option<Vec<Timestamp>> = match self.field(name) {
+            None => return Ok(None),
+            Some(Field::Json(Value::Array(values))) => values
+                .iter()
+                .map(|value| value.as_u64().map(Timestamp::from_millis))
+                .collect(),
+            Some(Field::Json(value)) => value.as_u64().map(one),
+            Some(Field::Bt(bt::Value::List(list))) => list
+                .iter()
+                .map(|value| value.as_i64().map(since_epoch).map(Timestamp::from_millis))
+                .collect(),
+            Some(Field::Bt(value)) => value.as_i64().map(since_epoch).map(one),
+        };
+        times.map_or_else(|| invalid(name, "timestamp array"), |times| Ok(Some(times)))
+    }
+
+    /// A list of integers, or one. An empty list counts as absent.
+    pub(super) fn integers<const N: usize>(self, name: &str) -> Optional<[i64; N]> {
+        let given: Option<Vec<i64>> = match self.field(name) {
+            None => return Ok(None),
+            Some(Field::Json(Value::Array(values))) => values.iter().map(Value::as_i64).collect(),
+            Some(Field::Json(value)) => value.as_i64().map(|value| vec![value]),
+            Some(Field::Bt(bt::Value::List(list))) => {
+                list.iter().map(|value| value.as_i64()).collect()
+            }
+            Some(Field::Bt(value)) => value.as_i64().map(|value| vec![value]),
+        };
+        let Some(given) = given else {
+            return invalid(name, "integer array");
+        };
+        if given.is_empty() {
+            return Ok(None);
+        }
+        let mut integers = [0; N];
+        for (to, from) in integers.iter_mut().zip(given) {
+            *to = from;
+        }
+        Ok(Some(integers))
+    }
+
+    /// A dict of parameters: the `if` of `ifelse`.
+    pub(super) fn object(self, name: &str) -> Option<Self> {
+        match self.field(name)? {
+            Field::Json(value) => value.as_object().map(Self::Json),
+            Field::Bt(value) => value.as_dict().map(Self::Bt),
+        }
+    }
+
+    /// A request with its method: a branch of `ifelse`. `read` gets method and parameters.
+    pub(super) fn branch<T>(
+        self,
+        name: &str,
+        read: impl FnOnce(&'a str, Self) -> Result<T, RequestError>,
+    ) -> Optional<T> {
+        let (method, params) = match self.any_field(name) {
+            None => return Ok(None),
+            Some(Field::Json(value)) => json_branch(name, value)?,
+            Some(Field::Bt(value)) => bt_branch(name, value)?,
+        };
+        if !METHODS.contains(&method) {
+            return Err(RequestError::invalid(format_args!(
+                "Invalid ifelse request method \"{name}\""
+            )));
+        }
+        read(method, params).map(Some)
     }
 
     /// true or false; 1 or 0 in bt.
@@ -300,5 +409,33 @@ fn bt_subrequest(row: Dict<'_>) -> Result<(&str, Source<'_>), RequestError> {
     check_method(method)?;
     let params = row.get(b"params").and_then(|params| params.as_dict());
     let params = params.ok_or_else(|| batch_error("subrequests must have a params dict"))?;
+    Ok((method, Source::Bt(params)))
+}
+
+fn branch_error(name: &str, why: &str) -> RequestError {
+    RequestError::invalid(format_args!("Invalid ifelse request: {name} {why}"))
+}
+
+fn json_branch<'a>(name: &str, branch: &'a Value) -> Result<(&'a str, Source<'a>), RequestError> {
+    let object = branch
+        .as_object()
+        .ok_or_else(|| branch_error(name, "must be an object"))?;
+    let method = object.get("method").and_then(Value::as_str);
+    let (Some(method), Some(params)) = (method, object.get("params")) else {
+        return Err(branch_error(name, "must have method/params keys"));
+    };
+    Ok((method, Source::from_json(params)))
+}
+
+fn bt_branch<'a>(name: &str, branch: bt::Value<'a>) -> Result<(&'a str, Source<'a>), RequestError> {
+    let dict = branch
+        .as_dict()
+        .ok_or_else(|| branch_error(name, "must be a dict"))?;
+    let method = dict.get(b"method").and_then(|method| method.as_bytes());
+    let method = method
+        .and_then(|method| core::str::from_utf8(method).ok())
+        .ok_or_else(|| branch_error(name, "missing method"))?;
+    let params = dict.get(b"params").and_then(|params| params.as_dict());
+    let params = params.ok_or_else(|| branch_error(name, "missing params"))?;
     Ok((method, Source::Bt(params)))
 }

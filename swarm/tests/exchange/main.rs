@@ -1,156 +1,23 @@
 //! What an exchange refuses, and how it treats members that are down, slow or wrong.
 #![expect(
     clippy::expect_used,
+    clippy::unwrap_used,
     clippy::panic,
     reason = "what fails in a test ends it"
 )]
 
+mod methods;
+mod net;
+
 use bytes::Bytes;
-use cepa_crypto::{Account, NodeKeys, request_signature};
-use cepa_storage::{Command, Outcome, StoreFault};
-use cepa_swarm::{Action, Event, Exchange, Health, Local, Origin, View};
-use cepa_wire::answer::{Answer, Body, Tree};
-use cepa_wire::request::{ClientRequest, Delete, Proof, Retrieve, Store};
-use cepa_wire::{Ed25519PublicKey, Mailbox, Namespace, ServiceNode, Timestamp};
+use cepa_crypto::{Account, request_signature};
+use cepa_storage::{Outcome, StoreFault};
+use cepa_swarm::{Action, Event, Exchange, Origin};
+use cepa_wire::answer::Tree;
+use cepa_wire::request::{ClientRequest, Delete, Retrieve, Store};
+use cepa_wire::{Namespace, Timestamp};
 
-const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
-const DAY: u64 = 86_400_000;
-
-struct Net {
-    keys: Vec<NodeKeys>,
-    view: View,
-    health: Health,
-}
-
-/// Five nodes in swarm 0 and one in the swarm across the ring; we are the first.
-fn net() -> Net {
-    let keys: Vec<NodeKeys> = (1..=6)
-        .map(|seed| NodeKeys::from_seed([seed; 32]))
-        .collect();
-    let nodes = keys
-        .iter()
-        .zip([0, 0, 0, 0, 0, 1 << 63])
-        .map(|(keys, swarm_id)| ServiceNode {
-            ip: core::net::Ipv4Addr::LOCALHOST,
-            port: 1,
-            omq_port: 2,
-            pubkey_ed25519: keys.ed25519_public(),
-            pubkey_x25519: keys.x25519_public(),
-            pubkey_legacy: keys.ed25519_public().0,
-            swarm_id,
-        });
-    let view = View::new(nodes.collect(), &keys[0].ed25519_public());
-    Net {
-        keys,
-        view,
-        health: Health::new(),
-    }
-}
-
-impl Net {
-    fn local(&self) -> Local<'_> {
-        Local {
-            view: &self.view,
-            health: &self.health,
-            keys: &self.keys[0],
-            now: NOW,
-        }
-    }
-
-    fn member(&self, place: usize) -> Ed25519PublicKey {
-        self.keys[place].ed25519_public()
-    }
-
-    /// Answers everything with success, members with their own signed entry.
-    fn run(&self, request: ClientRequest, origin: Origin) -> (Answer, Vec<Action>) {
-        let mut exchange = Exchange::new(request, origin, self.local());
-        let mut seen = Vec::new();
-        while let Some(action) = exchange.poll_action() {
-            match &action {
-                Action::Command { ticket, command } => {
-                    let outcome = success(command);
-                    exchange.handle_event(*ticket, Event::Outcome(outcome), self.local());
-                }
-                Action::Forward { ticket, .. } => {
-                    let reply = vec![Bytes::from_static(b"d6:expiryi1ee")];
-                    exchange.handle_event(*ticket, Event::Reply(reply), self.local());
-                }
-            }
-            seen.push(action);
-        }
-        (exchange.poll_answer().expect("all is done"), seen)
-    }
-}
-
-fn success(command: &Command) -> Outcome {
-    match command {
-        Command::Store { expiry, .. } => Outcome::Stored {
-            already: false,
-            expiry: *expiry,
-        },
-        Command::Retrieve { .. } => Outcome::Retrieved {
-            messages: Vec::new(),
-            more: false,
-        },
-        Command::Delete { hashes, .. } => Outcome::Deleted(hashes.clone()),
-        other => panic!("no request asks for {other:?} yet"),
-    }
-}
-
-/// An account whose mailbox lies in swarm 0.
-fn account(net: &Net) -> Account {
-    (0..=255)
-        .map(|n| Account::from_entropy([n; 16]))
-        .find(|account| net.view.is_ours(&account.id()))
-        .expect("half of all accounts are ours")
-}
-
-fn store(mailbox: Mailbox, namespace: i16) -> Store {
-    Store {
-        mailbox,
-        namespace: Namespace(namespace),
-        timestamp: NOW,
-        expiry: Timestamp::from_millis(NOW.as_millis() + DAY),
-        data: Bytes::from_static(b"payload"),
-        sig_timestamp: None,
-        proof: None,
-    }
-}
-
-fn retrieve(account: &Account) -> Retrieve {
-    let mut retrieve = Retrieve {
-        mailbox: account.id(),
-        namespace: Namespace::INBOX,
-        last_hash: None,
-        max_count: None,
-        max_size: None,
-        timestamp: Some(NOW),
-        proof: None,
-    };
-    retrieve.proof = Some(proof(account, &request_signature::retrieve_text(&retrieve)));
-    retrieve
-}
-
-fn proof(account: &Account, text: &str) -> Proof {
-    Proof {
-        ed25519: Some(account.ed25519().public_key()),
-        signature: account.ed25519().sign(text.as_bytes()),
-    }
-}
-
-fn text_of(answer: &Answer) -> (u16, &str) {
-    match &answer.body {
-        Body::Text(text) => (answer.status, text),
-        Body::Tree(_) => panic!("not text: {answer:?}"),
-    }
-}
-
-fn tree_of(answer: &Answer) -> &Tree {
-    match &answer.body {
-        Body::Tree(tree) => tree,
-        Body::Text(_) => panic!("not a document: {answer:?}"),
-    }
-}
+use crate::net::{DAY, NOW, account, net, proof, retrieve, store, success, text_of, tree_of};
 
 #[test]
 fn a_member_that_is_down_is_reported_failed_at_once_and_not_asked() {
@@ -163,6 +30,10 @@ fn a_member_that_is_down_is_reported_failed_at_once_and_not_asked() {
         .filter(|action| matches!(action, Action::Forward { .. }))
         .count();
     assert_eq!(asked, 3, "four other members, one down");
+    let missed = actions
+        .iter()
+        .any(|action| matches!(action, Action::Missed { member, .. } if *member == net.member(2)));
+    assert!(missed, "it is told what it missed when it is back");
     assert_eq!(answer.status, 200);
     let swarm = tree_of(&answer).get("swarm").unwrap();
     let down = swarm.get(&net.member(2).to_hex()).unwrap();
@@ -212,6 +83,8 @@ fn replies_that_are_wrong_are_reported_as_what_they_are() {
             Action::Forward { ticket, .. } => {
                 exchange.handle_event(ticket, replies.next().unwrap(), net.local());
             }
+            Action::Oxend { .. } => panic!("nobody asks it"),
+            Action::Missed { member, .. } => assert_eq!(member, net.member(1)),
         }
     }
     let answer = exchange.poll_answer().unwrap();
@@ -241,6 +114,8 @@ fn nothing_counts_as_stored_when_no_member_stored_it() {
                 Event::Outcome(Outcome::Failed(StoreFault::DiskFull)),
             ),
             Action::Forward { ticket, .. } => (ticket, Event::NoReply),
+            // It is not even here: there is nothing to tell them later.
+            other => panic!("{other:?}"),
         };
         exchange.handle_event(ticket, event, net.local());
     }
