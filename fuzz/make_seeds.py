@@ -7,6 +7,7 @@ The seeds of `record` and `storage_recovery` are written by hand-made logs and a
 import json
 import pathlib
 import struct
+import zlib
 
 FUZZ = pathlib.Path(__file__).parent
 CRATES = FUZZ.parent
@@ -108,3 +109,12 @@ for method, table in refused.items():
     seed("client_request_json", f"good_{method}", compact({"method": method, "params": table["good"]}))
     if method in METHODS:
         seed("client_request_params", f"good_{method}", bytes([METHODS.index(method)]) + compact(table["good"]))
+
+
+def missed(entry):
+    return struct.pack("<II", len(entry), zlib.crc32(entry)) + entry
+
+
+seed("missed", "message", missed(b"\x01\x05" + bytes(range(64))))
+seed("missed", "request", missed(b"\x02\x06deleted8:messageslee") + missed(b"\x02\x00"))
+seed("missed", "torn", missed(b"\x01\x05" + bytes(64))[:40])

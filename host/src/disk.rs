@@ -15,7 +15,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use cepa_storage::disk::{Access, Completion, Disk, DiskError, Done, Operation, SegmentId, Token};
-use futures_util::future::try_join_all;
+use futures_util::future::{FutureExt as _, LocalBoxFuture, Shared, try_join_all};
 use glommio::io::{BufferedFile, Directory, DmaFile, OpenOptions};
 use glommio::{GlommioError, spawn_local};
 
@@ -23,6 +23,9 @@ use crate::wait::Notify;
 
 /// Zeros are written in pieces of this size when a segment is made.
 const ZEROS_SIZE: usize = 256 << 10;
+
+/// Bytes of the file that glommio's question is asked of: a block of any disk.
+const PROBE_SIZE: usize = 64 << 10;
 
 /// So many of them at a time: commits get their turn between.
 const ZEROS_COUNT: u64 = 2;
@@ -37,6 +40,8 @@ pub(crate) struct SegmentFiles {
 
 struct Inner {
     dir: PathBuf,
+    /// See [`probe`]; cheap once it is done.
+    probed: Shared<LocalBoxFuture<'static, ()>>,
     files: RefCell<BTreeMap<SegmentId, Files>>,
     completed: RefCell<VecDeque<Completion>>,
     wake: Rc<Notify>,
@@ -54,6 +59,7 @@ impl SegmentFiles {
     /// Segments in `dir`, which must be there; `wake` is notified of each completion.
     pub(crate) fn new(dir: PathBuf, wake: Rc<Notify>) -> Self {
         let inner = Inner {
+            probed: probe(dir.clone()).boxed_local().shared(),
             dir,
             files: RefCell::default(),
             completed: RefCell::default(),
@@ -69,6 +75,9 @@ impl Disk for SegmentFiles {
     fn submit(&mut self, token: Token, operation: Operation) {
         let inner = Rc::clone(&self.inner);
         spawn_local(async move {
+            if inner.probed.peek().is_none() {
+                inner.probed.clone().await;
+            }
             let result = inner
                 .carry_out(operation)
                 .await
@@ -313,6 +322,29 @@ fn kind(error: &GlommioError<()>) -> io::ErrorKind {
 
 fn is_not_found(error: &GlommioError<()>) -> bool {
     kind(error) == io::ErrorKind::NotFound
+}
+
+/// Lets glommio find out whether the device can be polled. It asks that once, by reading from the first
+/// file that is opened; were that a new segment, the read behind its end would succeed without asking
+/// the device, and later reads would fail with EOPNOTSUPP. So the first file has something in it.
+async fn probe(dir: PathBuf) {
+    let path = dir.join("probe");
+    let made = {
+        let path = path.clone();
+        glommio::executor()
+            .spawn_blocking(move || {
+                std::fs::write(&path, vec![1; PROBE_SIZE])?;
+                std::fs::File::open(&path)?.sync_all()
+            })
+            .await
+    };
+    // Where it can't be made no segment can either, and that is told.
+    if made.is_ok()
+        && let Ok(file) = OpenOptions::new().read(true).dma_open(&path).await
+    {
+        drop(file.close().await);
+    }
+    drop(std::fs::remove_file(&path));
 }
 
 fn disk_error(error: &GlommioError<()>) -> DiskError {

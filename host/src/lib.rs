@@ -5,10 +5,12 @@ mod board;
 mod certificate;
 pub mod clock;
 mod disk;
+mod handover;
 mod https;
 mod link;
 mod links;
 pub mod log;
+mod missed;
 mod omq;
 mod onions;
 mod random;
@@ -165,6 +167,7 @@ pub fn start(
         stores: Arc::clone(&stores),
         tiles: Vec::new(),
     };
+    let anew = missed::make_anew(tile_count);
     let (report, reports) = sync_channel(tile_count);
     for (index, rings) in ring::make_rings(tile_count).into_iter().enumerate() {
         let seed = TileSeed {
@@ -182,6 +185,7 @@ pub fn start(
             counters: Arc::clone(counters),
             board: Arc::clone(&stores),
             rings,
+            anew: Arc::clone(&anew),
             stop: Arc::clone(&stop),
         };
         let cpu = settings.shard_cpus[index];

@@ -9,14 +9,14 @@ use std::rc::Rc;
 use bytes::Bytes;
 use cepa_crypto::curve::Connection;
 use cepa_relay::counters::count;
-use cepa_wire::{ServiceNode, X25519PublicKey};
+use cepa_wire::{Ed25519PublicKey, ServiceNode, X25519PublicKey};
 use glommio::net::TcpStream;
 use glommio::spawn_local;
 
 use crate::link::{self, Link, Side};
 use crate::tile::Tile;
 use crate::wait::within;
-use crate::{clock, random};
+use crate::{NetworkView, clock, random};
 
 /// How long a peer has to accept a connection: as long as a member has to answer.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -92,6 +92,16 @@ pub(crate) async fn request(
         health.handle_failure(node.pubkey_ed25519, clock::now());
     }
     reply
+}
+
+/// The node with a key, if it is in the view.
+pub(crate) fn find<'a>(
+    network: &'a NetworkView,
+    peer: &Ed25519PublicKey,
+) -> Option<&'a ServiceNode> {
+    let index = network.peers.find(peer)?;
+    let index = usize::try_from(index.0).ok()?;
+    network.view.nodes().get(index)
 }
 
 /// Begins a link to a peer; requests may be made at once and wait for the handshake.

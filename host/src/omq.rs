@@ -192,7 +192,8 @@ fn answer_parts(answer: Answer, encoding: Encoding) -> Vec<Bytes> {
     }
 }
 
-/// `sn.data [blob]` -> `[]` once its messages are durable; what is unreadable gets no reply.
+/// `sn.data [blob]` -> `[]` once its messages are durable; what is unreadable, or must come again, gets
+/// no reply.
 async fn take_transfer(tile: Rc<Tile>, parts: Vec<Bytes>) -> Option<Vec<Bytes>> {
     let [blob] = parts.as_slice() else {
         return None;
@@ -201,6 +202,6 @@ async fn take_transfer(tile: Rc<Tile>, parts: Vec<Bytes>) -> Option<Vec<Bytes>> 
         count(&tile.counters.request_refused);
         return None;
     };
-    requests::take_transfer(&tile, messages).await;
-    Some(Vec::new())
+    let is_all = requests::take_transfer(&tile, messages).await;
+    is_all.then(Vec::new)
 }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cepa_relay::counters::count;
-use cepa_storage::Ticket;
+use cepa_storage::{Outcome, StoreFault, Ticket};
 use cepa_swarm::exchange::{Action, Event, Exchange, Local, Origin};
 use cepa_swarm::limits::MEMBER_TIMEOUT;
 use cepa_swarm::oxend::OxendReply;
-use cepa_swarm::transfer;
+use cepa_swarm::transfer::{self, Accepted};
 use cepa_wire::answer::Answer;
 use cepa_wire::request::{ClientRequest, RequestError};
 use cepa_wire::transfer::Transferred;
@@ -19,7 +19,7 @@ use futures_util::stream::FuturesUnordered;
 
 use crate::links::Blame;
 use crate::tile::Tile;
-use crate::{NetworkView, clock, links};
+use crate::{NetworkView, clock, links, missed};
 
 /// Messages of a transfer that are stored at once: enough to fill a group commit.
 const TRANSFER_BATCH: usize = 256;
@@ -61,7 +61,11 @@ async fn run(
     let mut running = FuturesUnordered::new();
     loop {
         while let Some(action) = exchange.poll_action() {
-            running.push(carry_out(tile, network, action));
+            if let Action::Missed { member, missed } = action {
+                missed::keep(tile, member, &missed);
+            } else {
+                running.push(carry_out(tile, network, action));
+            }
         }
         if let Some(answer) = exchange.poll_answer() {
             tile.counters
@@ -104,25 +108,50 @@ async fn carry_out(tile: &Rc<Tile>, network: &NetworkView, action: Action) -> (T
             (ticket, reply.map_or(Event::NoReply, Event::Reply))
         }
         Action::Oxend { ticket, .. } => (ticket, Event::Oxend(OxendReply::NoReply)),
+        // Is carried out at once.
         Action::Missed { .. } => (Ticket(u64::MAX), Event::NoReply),
     }
 }
 
-/// Stores what a member hands over, as far as it is ours and is what it says.
-pub(crate) async fn take_transfer(tile: &Rc<Tile>, messages: Vec<Transferred>) {
+/// Stores what a member hands over, as far as it is ours and is what it says. False when something is to
+/// come again: it could not be stored, or is not ours yet, as we see the network.
+pub(crate) async fn take_transfer(tile: &Rc<Tile>, messages: Vec<Transferred>) -> bool {
     let network = tile.network.load_full();
     let now = clock::now();
     let mut running = FuturesUnordered::new();
+    let mut is_all = true;
     for message in messages {
         match transfer::accept(&network.view, message, now) {
-            Some(command) => running.push(tile.stores.execute(command)),
-            None => count(&tile.counters.transfer_refused),
+            Accepted::Store(command) => running.push(tile.stores.execute(command)),
+            Accepted::NotOurs => {
+                count(&tile.counters.transfer_refused);
+                is_all = false;
+            }
+            Accepted::Refused => count(&tile.counters.transfer_refused),
         }
-        if running.len() >= TRANSFER_BATCH {
-            running.next().await;
+        if running.len() >= TRANSFER_BATCH
+            && let Some(outcome) = running.next().await
+        {
+            is_all &= is_kept(&outcome);
         }
     }
-    while running.next().await.is_some() {}
+    while let Some(outcome) = running.next().await {
+        is_all &= is_kept(&outcome);
+    }
+    is_all
+}
+
+/// Whether a message is stored, or will never be: to send it again would change nothing.
+const fn is_kept(outcome: &Outcome) -> bool {
+    !matches!(
+        outcome,
+        Outcome::Failed(
+            StoreFault::DiskFull
+                | StoreFault::DiskFailed
+                | StoreFault::StoreFull
+                | StoreFault::Busy
+        )
+    )
 }
 
 fn count_answer(tile: &Tile, answer: &Answer) {

@@ -2,7 +2,7 @@
 
 use core::cell::{Cell, RefCell};
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -10,7 +10,7 @@ use cepa_relay::Counters;
 use cepa_relay::counters::count;
 use cepa_storage::territory::Territory;
 use cepa_storage::{Command, Outcome, Report, Settings, Shard, Statistics, StoreFault, Ticket};
-use cepa_wire::Mailbox;
+use cepa_wire::{Ed25519PublicKey, Mailbox};
 use futures_channel::oneshot;
 use std::sync::Arc;
 
@@ -28,6 +28,8 @@ pub(crate) struct LocalLog {
     waiting: RefCell<BTreeMap<Ticket, oneshot::Sender<Outcome>>>,
     next_ticket: Cell<u64>,
     wake: Rc<Notify>,
+    /// Peers that are to get everything anew.
+    anew: RefCell<VecDeque<Ed25519PublicKey>>,
 }
 
 impl LocalLog {
@@ -40,6 +42,7 @@ impl LocalLog {
             waiting: RefCell::default(),
             next_ticket: Cell::new(0),
             wake,
+            anew: RefCell::default(),
         })
     }
 
@@ -90,6 +93,19 @@ impl LocalLog {
             .borrow_mut()
             .set_territory(territory, clock::now());
         self.wake.notify();
+    }
+
+    /// Lets a peer have all of the log that it is to have.
+    pub(crate) fn give_anew(&self, peer: Ed25519PublicKey) {
+        let mut anew = self.anew.borrow_mut();
+        if !anew.contains(&peer) {
+            anew.push_back(peer);
+        }
+    }
+
+    /// A peer that is to get everything anew.
+    pub(crate) fn poll_anew(&self) -> Option<Ed25519PublicKey> {
+        self.anew.borrow_mut().pop_front()
     }
 
     /// Whether recovery is done.
@@ -175,6 +191,11 @@ impl Stores {
             Some(local) => local.execute(command).await,
             None => Outcome::Failed(StoreFault::DiskFailed),
         }
+    }
+
+    /// The logs of this executor with their numbers.
+    pub(crate) fn numbered(&self) -> impl Iterator<Item = (usize, &Rc<LocalLog>)> {
+        self.local.iter().map(|(number, log)| (*number, log))
     }
 
     pub(crate) fn local(&self) -> impl Iterator<Item = &Rc<LocalLog>> {

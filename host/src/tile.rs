@@ -5,7 +5,7 @@ use core::net::SocketAddr;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -29,9 +29,10 @@ use rustls::ServerConfig;
 use crate::board::{Reporter, StoreBoard};
 use crate::link::Link;
 use crate::links::{self, Blame, Links};
+use crate::missed::{Anew, MissedFiles};
 use crate::ring::{Crossing, RingEnds, Rings};
 use crate::store::{LocalLog, Stores, tile_of};
-use crate::{NetworkView, StartError, clock, https};
+use crate::{NetworkView, StartError, clock, handover, https, missed};
 
 /// Requests of one executor that may run: at some 50 KiB each they stay within 200 MiB.
 const RUNNING_COUNT_MAX: usize = 4096;
@@ -62,6 +63,7 @@ pub(crate) struct TileSeed {
     pub(crate) counters: Arc<Counters>,
     pub(crate) board: Arc<StoreBoard>,
     pub(crate) rings: RingEnds,
+    pub(crate) anew: Anew,
     pub(crate) stop: Arc<AtomicBool>,
 }
 
@@ -79,6 +81,10 @@ pub(crate) struct Tile {
     running_count: Cell<usize>,
     body_bytes: Cell<usize>,
     rings: Rc<Rings>,
+    /// What members missed.
+    pub(crate) missed: MissedFiles,
+    /// For each shard, who is to get everything anew.
+    pub(crate) anew: Anew,
 }
 
 /// Something counted for as long as it lives.
@@ -166,6 +172,8 @@ pub(crate) async fn run(seed: TileSeed, report: SyncSender<Result<(), StartError
         sleep(TICK).await;
         probe(&tile);
         tell_territory(&tile, &mut territory);
+        give_anew(&tile, index);
+        missed::tick(&tile);
         reporter.report(territory.as_ref(), clock::now());
     }
     for task in accepting {
@@ -191,6 +199,11 @@ async fn start(seed: TileSeed) -> Result<(Rc<Tile>, Accepting), StartError> {
     let omq = listen(seed.omq)?;
     let acceptor = TlsAcceptor::from(Arc::clone(&seed.tls));
     let logs = open_logs(&seed)?;
+    let missed = MissedFiles::open(&seed.data_dir, seed.index, seed.tile_count);
+    let missed = missed.map_err(|source| StartError::DataDir {
+        path: seed.data_dir.clone(),
+        source,
+    })?;
     for log in logs.values() {
         spawn_local(Rc::clone(log).run()).detach();
     }
@@ -216,9 +229,16 @@ async fn start(seed: TileSeed) -> Result<(Rc<Tile>, Accepting), StartError> {
         running_count: Cell::new(0),
         body_bytes: Cell::new(0),
         rings,
+        missed,
+        anew: seed.anew,
     });
     connect_rings(&tile, seed.rings);
     wait_for_recovery(&tile).await;
+    for (number, log) in tile.stores.numbered() {
+        let dir = log_dir(&seed.data_dir, number);
+        let handing_over = handover::run(Rc::clone(&tile), Rc::clone(log), dir);
+        spawn_local(handing_over).detach();
+    }
     let accepting = vec![
         accept_all(https, {
             let tile = Rc::clone(&tile);
@@ -239,10 +259,14 @@ fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
     })
 }
 
+fn log_dir(data_dir: &Path, log: usize) -> PathBuf {
+    data_dir.join(format!("log-{log}"))
+}
+
 fn open_logs(seed: &TileSeed) -> Result<BTreeMap<usize, Rc<LocalLog>>, StartError> {
     let mut logs = BTreeMap::new();
     for log in (0..seed.log_count).filter(|log| tile_of(*log, seed.tile_count) == seed.index) {
-        let dir = seed.data_dir.join(format!("log-{log}"));
+        let dir = log_dir(&seed.data_dir, log);
         std::fs::create_dir_all(&dir).map_err(|source| StartError::DataDir {
             path: dir.clone(),
             source,
@@ -293,6 +317,18 @@ fn tell_territory(tile: &Tile, told: &mut Option<Territory>) {
             log.set_territory(territory.clone());
         }
         *told = Some(territory);
+    }
+}
+
+/// Tells our logs who is to get everything anew.
+fn give_anew(tile: &Tile, index: usize) {
+    let Some(queue) = tile.anew.get(index) else {
+        return;
+    };
+    while let Some(peer) = queue.pop() {
+        for log in tile.stores.local() {
+            log.give_anew(peer);
+        }
     }
 }
 

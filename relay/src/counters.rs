@@ -74,6 +74,16 @@ counters! {
     message_retrieved,
     /// Messages deleted by request.
     message_deleted,
+    /// Changes kept for a member that was away.
+    missed_kept,
+    /// Batches of such changes that a member got when it was back.
+    missed_delivered,
+    /// Times that a member missed so much that it is given everything anew.
+    missed_overflowed,
+    /// Messages handed over to other nodes.
+    transfer_sent,
+    /// Handovers that stopped and go on later.
+    transfer_failed,
     /// Messages handed over by a member that are not ours, expired, or not what their hash says.
     transfer_refused,
     /// Commands that the store could not carry out.

@@ -44,6 +44,13 @@ pub enum Command {
         /// given whatever its size.
         size_max: usize,
     },
+    /// Read messages by hash, in any namespace of the mailbox.
+    Fetch {
+        /// Whose.
+        mailbox: Mailbox,
+        /// Which.
+        hashes: Vec<MessageHash>,
+    },
     /// Delete messages by hash, in any namespace of the mailbox.
     Delete {
         /// Whose.
@@ -140,6 +147,7 @@ impl Command {
         match self {
             Self::Store { mailbox, .. }
             | Self::Retrieve { mailbox, .. }
+            | Self::Fetch { mailbox, .. }
             | Self::Delete { mailbox, .. }
             | Self::DeleteAll { mailbox, .. }
             | Self::Expire { mailbox, .. }
@@ -231,6 +239,8 @@ pub enum Outcome {
         /// Whether there are more.
         more: bool,
     },
+    /// Those that are there and could be read, in the order asked.
+    Fetched(Vec<DumpedMessage>),
     /// These were there and are durably gone, sorted.
     Deleted(Vec<MessageHash>),
     /// These were there and are durably gone, sorted by namespace and hash.

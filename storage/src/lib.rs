@@ -36,7 +36,7 @@ pub mod statistics;
 mod tail;
 pub mod territory;
 
-pub use command::{Command, Outcome, StoreFault, StoredMessage, Ticket};
+pub use command::{Command, DumpedMessage, Outcome, StoreFault, StoredMessage, Ticket};
 pub use disk::Disk;
 pub use index::Tally;
 pub use settings::{Durability, Settings};

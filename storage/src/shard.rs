@@ -29,7 +29,7 @@ use self::commit::Committer;
 use self::compact::Compaction;
 use self::dump::{DumpOrder, Dumper};
 use self::expiry::Sweep;
-use self::read::{Reader, Retrieve};
+use self::read::{Choice, Reader, Retrieve};
 use self::recovery::Recovery;
 use self::relaxed::Relaxed;
 use self::seal::Sealing;
@@ -272,10 +272,17 @@ impl<D: Disk> Shard<D> {
             } => self.reader.enqueue(Retrieve {
                 ticket,
                 mailbox,
-                namespace,
-                after,
-                count_max: count_max.max(1),
-                size_max,
+                choice: Choice::Box {
+                    namespace,
+                    after,
+                    count_max: count_max.max(1),
+                    size_max,
+                },
+            }),
+            Command::Fetch { mailbox, hashes } => self.reader.enqueue(Retrieve {
+                ticket,
+                mailbox,
+                choice: Choice::Hashes(hashes),
             }),
             Command::Dump {
                 from,

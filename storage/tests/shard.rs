@@ -519,3 +519,58 @@ fn too_many_and_too_large_are_refused() {
     assert_eq!(outcomes[3], Outcome::Failed(StoreFault::Busy));
     assert_eq!(run_one(&mut shard, NOW, store(2, 1, LATER)), stored(LATER));
 }
+
+#[test]
+fn messages_are_fetched_by_hash_from_any_box() {
+    let mut shard = shard(TestDisk::default());
+    let boxed = |number, namespace| match store(number, 900, after(600)) {
+        Command::Store {
+            mailbox,
+            hash,
+            timestamp,
+            expiry,
+            data,
+            ..
+        } => Command::Store {
+            mailbox,
+            namespace: Namespace(namespace),
+            hash,
+            timestamp,
+            expiry,
+            data,
+        },
+        other => other,
+    };
+    for (number, namespace) in [(1, 0), (2, 5), (3, -10), (4, 0)] {
+        run_one(&mut shard, NOW, boxed(number, namespace));
+    }
+    run_one(&mut shard, NOW, store(5, 900, after(20)));
+    run_one(&mut shard, NOW, delete([4]));
+    let fetch = |numbers: &[u32]| Command::Fetch {
+        mailbox: BOB,
+        hashes: numbers.iter().map(|number| hash(*number)).collect(),
+    };
+    let fetched = |shard: &mut Shard<TestDisk>, now, numbers: &[u32]| {
+        let Outcome::Fetched(messages) = run_one(shard, now, fetch(numbers)) else {
+            panic!("not fetched");
+        };
+        let rows: Vec<_> = messages
+            .iter()
+            .map(|dumped| {
+                assert_eq!(dumped.mailbox, BOB);
+                (check(&dumped.message), dumped.namespace.0)
+            })
+            .collect();
+        rows
+    };
+    let all = [3, 9, 2, 4, 1, 5];
+    for _ in 0..2 {
+        let rows = fetched(&mut shard, NOW, &all);
+        assert_eq!(rows, [(3, -10), (2, 5), (1, 0), (5, 0)]);
+        let rows = fetched(&mut shard, after(30), &all);
+        assert_eq!(rows, [(3, -10), (2, 5), (1, 0)], "one has expired");
+        assert_eq!(fetched(&mut shard, NOW, &[]), []);
+        // Then from the disk instead of memory.
+        shard = restart(shard);
+    }
+}

@@ -12,6 +12,7 @@ mod store;
 mod subaccounts;
 
 use core::cell::RefCell;
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
@@ -19,8 +20,9 @@ use cepa_crypto::NodeKeys;
 use cepa_crypto::request_signature::Verifier;
 use cepa_storage::{Command, Outcome, StoreFault, Ticket};
 use cepa_wire::answer::{Answer, Tree};
+use cepa_wire::missed::Missed;
 use cepa_wire::request::ClientRequest;
-use cepa_wire::{Ed25519PublicKey, Mailbox, MessageHash, Timestamp};
+use cepa_wire::{Ed25519PublicKey, Timestamp};
 use serde_json::Value;
 
 use crate::answers::Dict;
@@ -93,25 +95,6 @@ pub enum Action {
         member: Ed25519PublicKey,
         /// What.
         missed: Missed,
-    },
-}
-
-/// What a member did not get.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Missed {
-    /// A message, which is stored here.
-    Message {
-        /// Whose.
-        mailbox: Mailbox,
-        /// Which.
-        hash: MessageHash,
-    },
-    /// A request that changes messages: `sn.storage_cc [method][params]`.
-    Request {
-        /// Method.
-        method: &'static str,
-        /// bt parameters.
-        params: Bytes,
     },
 }
 
@@ -449,7 +432,7 @@ fn missed(running: &Running) -> Vec<Action> {
             .stored(outcome)
             .map(|(mailbox, hash)| Missed::Message { mailbox, hash }),
         (_, _, Some(forward)) => Some(Missed::Request {
-            method: forward.method,
+            method: Cow::Borrowed(forward.method),
             params: forward.params.clone(),
         }),
         _ => None,

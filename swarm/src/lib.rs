@@ -6,8 +6,10 @@
 #![forbid(unsafe_code)]
 
 pub mod exchange;
+pub mod handover;
 pub mod health;
 pub mod limits;
+pub mod missed;
 pub mod oxend;
 pub mod transfer;
 pub mod view;
@@ -15,6 +17,6 @@ pub mod view;
 mod answers;
 mod fan_out;
 
-pub use exchange::{Action, Event, Exchange, Local, Missed, Origin};
+pub use exchange::{Action, Event, Exchange, Local, Origin};
 pub use health::Health;
 pub use view::{Chain, View};

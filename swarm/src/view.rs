@@ -132,7 +132,7 @@ impl View {
 
 /// The points of the ring that are nearest to the swarm at `at`: from behind the middle between it and
 /// the one below up to the middle between it and the one above, whose points go to the lower one.
-fn arc_of(swarm_ids: &[u64], at: usize) -> Arc {
+pub(crate) fn arc_of(swarm_ids: &[u64], at: usize) -> Arc {
     let id = swarm_ids.get(at).copied().unwrap_or_default();
     if swarm_ids.len() < 2 {
         return Arc::RING;

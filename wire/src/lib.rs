@@ -11,6 +11,7 @@ pub mod bt;
 mod json;
 pub mod key;
 pub mod mailbox;
+pub mod missed;
 pub mod omq;
 pub mod onion;
 pub mod record;

@@ -6,6 +6,7 @@
     reason = "what fails in a test ends it"
 )]
 
+mod convergence;
 mod full;
 mod https;
 mod kill;

@@ -33,6 +33,7 @@ pub(crate) struct Node {
     pub(crate) omq_port: u16,
     pub(crate) counters: Arc<Counters>,
     running: Option<RunningNode>,
+    published: Option<Arc<ArcSwap<NetworkView>>>,
     dir: TempDir,
 }
 
@@ -72,6 +73,7 @@ impl Network {
                 omq_port: free_port(),
                 counters: Arc::default(),
                 running: None,
+                published: None,
                 dir: TempDir::new().unwrap(),
             })
             .collect();
@@ -100,10 +102,22 @@ impl Network {
         let network = Arc::new(ArcSwap::from_pointee(NetworkView::new(view)));
         let running = cepa_host::start(settings, &network, &node.counters);
         node.running = Some(running.expect("the node starts"));
+        node.published = Some(network);
+    }
+
+    /// Tells every running node the view as it is now.
+    pub(crate) fn publish(&self) {
+        for node in &self.nodes {
+            if let Some(published) = &node.published {
+                let view = View::new(self.view.clone(), &node.keys().ed25519_public());
+                published.store(Arc::new(NetworkView::new(view)));
+            }
+        }
     }
 
     /// Stops node `index` and waits for it.
     pub(crate) fn stop(&mut self, index: usize) {
+        self.nodes[index].published = None;
         if let Some(running) = self.nodes[index].running.take() {
             running.stop();
             running.join().expect("the node stops");
@@ -277,11 +291,37 @@ pub(crate) fn store(mailbox: Mailbox, data: &[u8]) -> ClientRequest {
     })
 }
 
+/// A store into a namespace, signed by the owner.
+pub(crate) fn store_own(owner: &Account, namespace: i16, data: &[u8]) -> ClientRequest {
+    let ClientRequest::Store(mut request) = store(owner.id(), data) else {
+        unreachable!("it is a store")
+    };
+    request.namespace = Namespace(namespace);
+    request.sig_timestamp = Some(request.timestamp);
+    request.proof = Some(sign(owner, request_signature::store_text(&request)));
+    ClientRequest::Store(request)
+}
+
+/// The owner's signature of a text.
+pub(crate) fn sign(owner: &Account, text: impl AsRef<[u8]>) -> Proof {
+    let key = owner.ed25519();
+    Proof::owner(Some(key.public_key()), key.sign(text.as_ref()))
+}
+
 /// A retrieve of the inbox, signed by its owner.
 pub(crate) fn retrieve(account: &Account, last_hash: Option<String>) -> ClientRequest {
+    retrieve_from(account, Namespace::INBOX, last_hash)
+}
+
+/// A retrieve of a box, signed by its owner.
+pub(crate) fn retrieve_from(
+    account: &Account,
+    namespace: Namespace,
+    last_hash: Option<String>,
+) -> ClientRequest {
     let mut retrieve = Retrieve {
         mailbox: account.id(),
-        namespace: Namespace::INBOX,
+        namespace,
         last_hash,
         max_count: None,
         max_size: None,
@@ -289,10 +329,7 @@ pub(crate) fn retrieve(account: &Account, last_hash: Option<String>) -> ClientRe
         proof: None,
     };
     let text = request_signature::retrieve_text(&retrieve);
-    retrieve.proof = Some(Proof::owner(
-        Some(account.ed25519().public_key()),
-        account.ed25519().sign(text.as_bytes()),
-    ));
+    retrieve.proof = Some(sign(account, text));
     ClientRequest::Retrieve(retrieve)
 }
 

@@ -10,7 +10,7 @@ use cepa_wire::{Mailbox, MessageHash, Namespace};
 use super::{Purpose, Shard};
 use crate::disk::{Access, DiskError, Operation, SegmentId};
 use crate::index::Entry;
-use crate::{Disk, Outcome, StoreFault, StoredMessage, Ticket};
+use crate::{Disk, DumpedMessage, Outcome, StoreFault, StoredMessage, Ticket};
 
 /// Records that are no farther apart are read together: reading over such a gap costs less than a
 /// second operation.
@@ -42,14 +42,24 @@ pub(super) struct Reader {
     read_count: usize,
 }
 
-/// A retrieve that waits.
+/// A retrieve that waits, or a fetch.
 pub(super) struct Retrieve {
     pub(super) ticket: Ticket,
     pub(super) mailbox: Mailbox,
-    pub(super) namespace: Namespace,
-    pub(super) after: Option<MessageHash>,
-    pub(super) count_max: usize,
-    pub(super) size_max: usize,
+    pub(super) choice: Choice,
+}
+
+/// Which messages of a mailbox.
+pub(super) enum Choice {
+    /// Those of a box, in the order of their arrival.
+    Box {
+        namespace: Namespace,
+        after: Option<MessageHash>,
+        count_max: usize,
+        size_max: usize,
+    },
+    /// These.
+    Hashes(Vec<MessageHash>),
 }
 
 /// A retrieve whose records are being read.
@@ -174,12 +184,27 @@ impl<D: Disk> Shard<D> {
 
     /// The live messages of the box after the cursor, within the limits, and whether there are more.
     fn choose(&self, retrieve: &Retrieve) -> (Vec<Chosen>, bool) {
-        let Retrieve {
-            mailbox, namespace, ..
-        } = *retrieve;
+        let mailbox = retrieve.mailbox;
+        let (namespace, after, count_max, size_max) = match &retrieve.choice {
+            Choice::Box {
+                namespace,
+                after,
+                count_max,
+                size_max,
+            } => (*namespace, *after, *count_max, *size_max),
+            Choice::Hashes(hashes) => {
+                let found = hashes
+                    .iter()
+                    .filter_map(|hash| self.catalog.find_live(mailbox, *hash, self.clock));
+                let chosen = found.map(|(_, entry)| Chosen {
+                    entry,
+                    message: None,
+                });
+                return (chosen.collect(), false);
+            }
+        };
         let index = &self.catalog.index;
-        let after = retrieve
-            .after
+        let after = after
             .and_then(|hash| self.catalog.find_live(mailbox, hash, self.clock))
             .filter(|(_, entry)| entry.namespace == namespace)
             .map(|(id, _)| id);
@@ -191,8 +216,8 @@ impl<D: Disk> Shard<D> {
             .filter(|entry| entry.expiry > self.clock);
         for entry in entries {
             size = size.saturating_add(counted_size(entry.record_size));
-            let is_too_large = size > retrieve.size_max && !chosen.is_empty();
-            if chosen.len() >= retrieve.count_max || is_too_large {
+            let is_too_large = size > size_max && !chosen.is_empty();
+            if chosen.len() >= count_max || is_too_large {
                 return (chosen, true);
             }
             chosen.push(Chosen {
@@ -292,6 +317,10 @@ impl<D: Disk> Shard<D> {
             is_disk_failed,
             ..
         } = retrieval;
+        if let Choice::Hashes(_) = retrieve.choice {
+            let outcome = Outcome::Fetched(self.dumped(chosen));
+            return self.answer(retrieve.ticket, outcome);
+        }
         let is_there = |one: &Chosen| {
             let Entry { mailbox, hash, .. } = one.entry;
             let found = self.catalog.find_live(mailbox, hash, self.clock);
@@ -324,6 +353,23 @@ impl<D: Disk> Shard<D> {
 }
 
 impl<D: Disk> Shard<D> {
+    /// The messages that were read, each with its box.
+    fn dumped(&self, chosen: Vec<Chosen>) -> Vec<DumpedMessage> {
+        chosen
+            .into_iter()
+            .filter_map(|one| {
+                let Entry {
+                    mailbox, namespace, ..
+                } = one.entry;
+                self.settle_expiry(one).map(|message| DumpedMessage {
+                    mailbox,
+                    namespace,
+                    message,
+                })
+            })
+            .collect()
+    }
+
     /// The message that was read, if it has not expired since; its expiry may have moved up.
     fn settle_expiry(&self, one: Chosen) -> Option<StoredMessage> {
         let Entry { mailbox, hash, .. } = one.entry;

@@ -1,0 +1,283 @@
+//! What members did not get while they were away: kept durably, and delivered when they are back.
+//!
+//! Sans-IO: whoever has a disk appends what [`MissedQueues::poll_write`] gives to a file of the peer, and
+//! whoever has links delivers what stands there.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use cepa_wire::missed::Missed;
+use cepa_wire::{Ed25519PublicKey, Timestamp};
+
+/// Bytes that are kept for one peer: some 200,000 messages. A peer that missed more gets everything
+/// anew, which then costs less.
+pub const QUEUE_SIZE_MAX: u64 = 16 << 20;
+/// The pause after the first failed delivery, as in the reference.
+const RETRY_PAUSE_FIRST: Duration = Duration::from_secs(15);
+/// And after each one more.
+const RETRY_PAUSE: Duration = Duration::from_mins(1);
+
+/// The queues of one shard, by peer. A peer that nothing is kept for has none.
+#[derive(Debug, Default)]
+pub struct MissedQueues {
+    queues: BTreeMap<Ed25519PublicKey, Queue>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// Bytes that stand in the file, or are being written there.
+    written: u64,
+    /// Bytes of it that are delivered.
+    delivered: u64,
+    /// What is to be appended.
+    pending: Vec<u8>,
+    is_writing: bool,
+    is_delivering: bool,
+    failure_count: u32,
+    next_attempt: Timestamp,
+}
+
+/// What is to be appended to a peer's file.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Write {
+    /// Whose file.
+    pub peer: Ed25519PublicKey,
+    /// Where.
+    pub offset: u64,
+    /// What.
+    pub bytes: Vec<u8>,
+}
+
+/// What became of something that was to be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pushed {
+    /// It is kept.
+    Kept,
+    /// Too much is kept already: forget the peer's file, and give the peer everything anew.
+    Overflow,
+}
+
+impl MissedQueues {
+    /// Nothing kept.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes note of a file that was there at start, with so many bytes.
+    pub fn recover(&mut self, peer: Ed25519PublicKey, size: u64) {
+        self.queues.entry(peer).or_default().written = size;
+    }
+
+    /// Keeps something for a peer.
+    pub fn push(&mut self, peer: Ed25519PublicKey, missed: &Missed) -> Pushed {
+        let queue = self.queues.entry(peer).or_default();
+        let size = queue.written + u64::try_from(queue.pending.len()).unwrap_or(u64::MAX);
+        if size < QUEUE_SIZE_MAX && missed.encode(&mut queue.pending).is_ok() {
+            return Pushed::Kept;
+        }
+        self.queues.remove(&peer);
+        Pushed::Overflow
+    }
+
+    /// Something to be written, one write for a peer at a time.
+    pub fn poll_write(&mut self) -> Option<Write> {
+        let (peer, queue) = self
+            .queues
+            .iter_mut()
+            .find(|(_, queue)| !queue.is_writing && !queue.pending.is_empty())?;
+        let bytes = core::mem::take(&mut queue.pending);
+        let offset = queue.written;
+        queue.written += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        queue.is_writing = true;
+        Some(Write {
+            peer: *peer,
+            offset,
+            bytes,
+        })
+    }
+
+    /// A write has ended. One that failed is as an overflow: its peer gets everything anew.
+    pub fn handle_written(&mut self, peer: &Ed25519PublicKey, is_good: bool) -> Pushed {
+        if !is_good {
+            self.queues.remove(peer);
+            return Pushed::Overflow;
+        }
+        if let Some(queue) = self.queues.get_mut(peer) {
+            queue.is_writing = false;
+        }
+        Pushed::Kept
+    }
+
+    /// A peer that is back and has something to get, and from where in its file; one delivery for a
+    /// peer at a time.
+    pub fn poll_delivery(
+        &mut self,
+        now: Timestamp,
+        is_up: impl Fn(&Ed25519PublicKey) -> bool,
+    ) -> Option<(Ed25519PublicKey, u64)> {
+        let (peer, queue) = self.queues.iter_mut().find(|(peer, queue)| {
+            !queue.is_delivering
+                && !queue.is_writing
+                && queue.pending.is_empty()
+                && queue.next_attempt <= now
+                && is_up(peer)
+        })?;
+        queue.is_delivering = true;
+        Some((*peer, queue.delivered))
+    }
+
+    /// A delivery has ended: everything up to `delivered` arrived. Tells whether the file is done with
+    /// and may be removed.
+    pub fn handle_delivered(
+        &mut self,
+        peer: &Ed25519PublicKey,
+        delivered: u64,
+        is_good: bool,
+        now: Timestamp,
+    ) -> bool {
+        let Some(queue) = self.queues.get_mut(peer) else {
+            return false;
+        };
+        queue.is_delivering = false;
+        queue.delivered = delivered;
+        if is_good {
+            queue.failure_count = 0;
+        } else {
+            let pause = if queue.failure_count == 0 {
+                RETRY_PAUSE_FIRST
+            } else {
+                RETRY_PAUSE
+            };
+            queue.failure_count += 1;
+            queue.next_attempt = now.saturating_add(pause);
+        }
+        let is_done = is_good
+            && !queue.is_writing
+            && queue.pending.is_empty()
+            && queue.delivered >= queue.written;
+        if is_done {
+            self.queues.remove(peer);
+        }
+        is_done
+    }
+
+    /// Forgets peers that `keep` does not know; gives those whose files may be removed.
+    pub fn retain(&mut self, keep: impl Fn(&Ed25519PublicKey) -> bool) -> Vec<Ed25519PublicKey> {
+        let gone: Vec<_> = self
+            .queues
+            .iter()
+            .filter(|(peer, queue)| !keep(peer) && !queue.is_writing && !queue.is_delivering)
+            .map(|(peer, _)| *peer)
+            .collect();
+        for peer in &gone {
+            self.queues.remove(peer);
+        }
+        gone
+    }
+
+    /// Bytes that are kept, for metrics.
+    pub fn size(&self) -> u64 {
+        self.queues
+            .values()
+            .map(|queue| queue.written.saturating_sub(queue.delivered))
+            .sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cepa_wire::{Mailbox, MessageHash};
+
+    use super::*;
+
+    const PEER: Ed25519PublicKey = Ed25519PublicKey([1; 32]);
+
+    fn message(number: u8) -> Missed {
+        Missed::Message {
+            mailbox: Mailbox {
+                prefix: 5,
+                key: [number; 32],
+            },
+            hash: MessageHash([number; 32]),
+        }
+    }
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_millis(seconds * 1000)
+    }
+
+    /// Writes everything to a file that is a vector.
+    fn write(queues: &mut MissedQueues, file: &mut Vec<u8>) {
+        while let Some(write) = queues.poll_write() {
+            assert_eq!(write.offset, file.len() as u64);
+            file.extend_from_slice(&write.bytes);
+            assert_eq!(queues.handle_written(&write.peer, true), Pushed::Kept);
+        }
+    }
+
+    #[test]
+    fn what_was_missed_is_written_delivered_and_forgotten() {
+        let (mut queues, mut file) = (MissedQueues::new(), Vec::new());
+        assert_eq!(queues.push(PEER, &message(1)), Pushed::Kept);
+        assert_eq!(
+            queues.poll_delivery(at(0), |_| true),
+            None,
+            "not written yet"
+        );
+        queues.push(PEER, &message(2));
+        write(&mut queues, &mut file);
+        assert_eq!(queues.poll_delivery(at(0), |_| false), None, "still away");
+        assert_eq!(queues.poll_delivery(at(0), |_| true), Some((PEER, 0)));
+        assert_eq!(queues.poll_delivery(at(0), |_| true), None, "one at a time");
+        // More comes while it is delivered.
+        queues.push(PEER, &message(3));
+        let half = file.len() as u64;
+        assert!(!queues.handle_delivered(&PEER, half, true, at(1)));
+        write(&mut queues, &mut file);
+        assert_eq!(queues.poll_delivery(at(1), |_| true), Some((PEER, half)));
+        assert!(queues.handle_delivered(&PEER, file.len() as u64, true, at(2)));
+        assert_eq!(queues.size(), 0);
+        assert_eq!(queues.poll_delivery(at(3), |_| true), None);
+    }
+
+    #[test]
+    fn a_failed_delivery_waits_15_seconds_and_then_60() {
+        let (mut queues, mut file) = (MissedQueues::new(), Vec::new());
+        queues.push(PEER, &message(1));
+        write(&mut queues, &mut file);
+        let mut now = 0;
+        let mut pauses = Vec::new();
+        for _ in 0..3 {
+            let begun = now;
+            while queues.poll_delivery(at(now), |_| true).is_none() {
+                now += 1;
+            }
+            pauses.push(now - begun);
+            queues.handle_delivered(&PEER, 0, false, at(now));
+        }
+        assert_eq!(pauses, [0, 15, 60]);
+    }
+
+    #[test]
+    fn who_missed_too_much_gets_everything_anew() {
+        let mut queues = MissedQueues::new();
+        queues.recover(PEER, QUEUE_SIZE_MAX);
+        assert_eq!(queues.push(PEER, &message(1)), Pushed::Overflow);
+        assert_eq!(queues.size(), 0);
+        queues.push(PEER, &message(1));
+        let write = queues.poll_write().unwrap();
+        assert_eq!(queues.handle_written(&write.peer, false), Pushed::Overflow);
+    }
+
+    #[test]
+    fn who_left_is_forgotten_and_a_file_found_at_start_is_delivered() {
+        let mut queues = MissedQueues::new();
+        queues.recover(PEER, 90);
+        assert_eq!(queues.size(), 90);
+        assert_eq!(queues.poll_delivery(at(0), |_| true), Some((PEER, 0)));
+        assert_eq!(queues.retain(|_| false), [], "it is being read");
+        queues.handle_delivered(&PEER, 0, false, at(0));
+        assert_eq!(queues.retain(|_| false), [PEER]);
+        assert_eq!(queues.size(), 0);
+    }
+}
