@@ -1,9 +1,5 @@
 //! Servers asked for real, on loopback.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "what fails in a test ends it"
-)]
+#![expect(clippy::unwrap_used, reason = "what fails in a test ends it")]
 
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -41,7 +37,7 @@ struct Seen {
     last: std::sync::Mutex<Vec<u8>>,
 }
 
-async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, answer: Vec<u8>) -> Arc<Seen> {
+fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, answer: Vec<u8>) -> Arc<Seen> {
     let seen = Arc::new(Seen::default());
     let shared = Arc::clone(&seen);
     tokio::spawn(async move {
@@ -65,7 +61,7 @@ async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, answer: Vec<u8>)
 
 async fn answer_all(mut stream: impl AsyncRead + AsyncWrite + Unpin, seen: &Seen, answer: &[u8]) {
     let mut read = Vec::new();
-    let mut buffer = [0; 16384];
+    let mut buffer = vec![0; 16384];
     while let Ok(size @ 1..) = stream.read(&mut buffer).await {
         read.extend_from_slice(&buffer[..size]);
         let Some(head) = read.windows(4).position(|at| at == b"\r\n\r\n") else {
@@ -126,7 +122,7 @@ fn failed(answer: &ProxyAnswer, status: u16, end: ProxyEnd) {
 async fn an_answer_comes_back_as_it_is_and_the_connection_is_used_again() {
     let (listener, address) = listen("127.0.0.1:0").await;
     let head = "418 I'm a teapot\r\nContent-Type: application/octet-stream";
-    let seen = serve(listener, None, http(head, "sealed")).await;
+    let seen = serve(listener, None, http(head, "sealed"));
     let proxy = ServerProxy::new(lab(&[address.to_string()])).unwrap();
     for count in 1..=3 {
         let answer = proxy
@@ -171,7 +167,7 @@ fn certificate(name: &str) -> (CertificateDer<'static>, TlsAcceptor) {
 async fn a_certificate_must_be_of_a_trusted_root_and_of_the_host() {
     let (root, acceptor) = certificate(NAME);
     let (listener, address) = listen("127.0.0.1:0").await;
-    serve(listener, Some(acceptor), http("200 OK", "sealed")).await;
+    serve(listener, Some(acceptor), http("200 OK", "sealed"));
     let resolver = || Fixed(vec![address]);
     let plain = lab(&[address.to_string()]);
     let trusting = Settings {
@@ -200,7 +196,7 @@ async fn a_certificate_must_be_of_a_trusted_root_and_of_the_host() {
 #[tokio::test]
 async fn a_silent_server_is_a_timeout_and_gives_its_place_back() {
     let (listener, address) = listen("127.0.0.1:0").await;
-    serve(listener, None, Vec::new()).await;
+    serve(listener, None, Vec::new());
     let settings = Settings {
         timeout: Duration::from_millis(300),
         request_per_server_count_max: 1,
@@ -232,7 +228,7 @@ async fn what_is_too_large_or_malformed_is_an_error_of_ours() {
     for answer in cases {
         let shown = String::from_utf8_lossy(answer.get(..40).unwrap_or(&answer)).into_owned();
         let (listener, address) = listen("127.0.0.1:0").await;
-        let seen = serve(listener, None, answer).await;
+        let seen = serve(listener, None, answer);
         let proxy = ServerProxy::new(lab(&[address.to_string()])).unwrap();
         let answer = proxy
             .fetch(request("http", "127.0.0.1", address.port()))
@@ -246,7 +242,7 @@ async fn what_is_too_large_or_malformed_is_an_error_of_ours() {
     }
     // A body within the bounds of a body, but not of what may be held.
     let (listener, address) = listen("127.0.0.1:0").await;
-    serve(listener, None, http("200 OK", &"x".repeat(100_000))).await;
+    serve(listener, None, http("200 OK", &"x".repeat(100_000)));
     let settings = Settings {
         held_size_max: 50_000,
         ..lab(&[address.to_string()])
@@ -261,7 +257,7 @@ async fn what_is_too_large_or_malformed_is_an_error_of_ours() {
 #[tokio::test]
 async fn nothing_inside_is_connected_to() {
     let (listener, address) = listen("127.0.0.1:0").await;
-    let seen = serve(listener, None, http("200 OK", "inside")).await;
+    let seen = serve(listener, None, http("200 OK", "inside"));
     let port = address.port();
     let mapped: SocketAddr = format!("[::ffff:127.0.0.1]:{port}").parse().unwrap();
     for found in [address, mapped] {
@@ -317,9 +313,8 @@ async fn a_name_that_turns_inside_after_its_first_look_up_gains_nothing() {
         outside,
         None,
         http("200 OK\r\nConnection: close", "outside"),
-    )
-    .await;
-    let inside = serve(inside, None, http("200 OK", "inside")).await;
+    );
+    let inside = serve(inside, None, http("200 OK", "inside"));
     let resolver = Rebinding {
         addresses: [outside_address, inside_address],
         count: AtomicUsize::new(0),
@@ -339,7 +334,7 @@ async fn a_name_of_a_lab_leads_anywhere_past_what_is_dead() {
     let (dead, dead_address) = listen("127.0.0.1:0").await;
     drop(dead);
     let (listener, address) = listen("127.0.0.1:0").await;
-    serve(listener, None, http("200 OK", "lab")).await;
+    serve(listener, None, http("200 OK", "lab"));
     let resolver = Fixed(vec![dead_address, address]);
     let proxy = ServerProxy::with_resolver(lab(&[NAME.to_owned()]), resolver).unwrap();
     let answer = proxy
