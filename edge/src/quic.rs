@@ -418,24 +418,4 @@ impl<E> Shared<E> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_prefix_is_what_one_subscriber_has() {
-        let of = |text: &str| Prefix::of(text.parse().unwrap());
-        assert_eq!(of("1.2.3.4"), of("::ffff:1.2.3.4"));
-        assert_ne!(of("1.2.3.4"), of("1.2.3.5"));
-        assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::9"));
-        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
-    }
-
-    #[test]
-    fn a_port_in_use_is_told_with_what_to_do() {
-        let first = bind(Bind::DualStack(0)).unwrap();
-        let port = first.local_addr().unwrap().port();
-        let error = bind(Bind::DualStack(port)).unwrap_err().to_string();
-        assert!(error.contains(&format!(":{port}: ")), "{error}");
-        assert!(error.contains("ss -lunp"), "{error}");
-    }
-}
+mod tests;
