@@ -191,19 +191,27 @@ impl Wire {
         tokio::spawn(async move {
             let (mut forward, mut backward) = (vec![0; 65536], vec![0; 65536]);
             let mut client = None;
+            let mut held = Vec::new();
+            let mut ticks = tokio::time::interval(Duration::from_millis(5));
             loop {
                 tokio::select! {
+                    _ = ticks.tick() => {
+                        if let Some(client) = client
+                            && !is_held.load(Ordering::Relaxed)
+                        {
+                            for datagram in held.drain(..) {
+                                let datagram: Vec<u8> = datagram;
+                                near.send_to(&datagram, client).await.unwrap();
+                            }
+                        }
+                    }
                     Ok((size, from)) = near.recv_from(&mut forward) => {
                         client = Some(from);
                         sent.lock().unwrap().push(forward[..size].to_vec());
                         far.send(&forward[..size]).await.unwrap();
                     }
                     Ok(size) = far.recv(&mut backward) => {
-                        if let Some(client) = client
-                            && !is_held.load(Ordering::Relaxed)
-                        {
-                            near.send_to(&backward[..size], client).await.unwrap();
-                        }
+                        held.push(backward[..size].to_vec());
                     }
                 }
             }
