@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use cepa_relay::onion::ProxyEnd;
+use cepa_wire::host::Host;
 use cepa_wire::onion::Proxy;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -35,7 +36,7 @@ use tokio_rustls::TlsConnector;
 use tracing::debug;
 
 use crate::ledger::{Charge, Ledger};
-use guard::{Exceptions, Host};
+use guard::Exceptions;
 use pool::{Origin, Pool, Sender};
 
 /// How long all of it may take (the reference's `ONION_URL_TIMEOUT`).

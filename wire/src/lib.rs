@@ -9,6 +9,7 @@
 pub mod answer;
 pub mod bt;
 pub mod bt_stream;
+pub mod host;
 mod json;
 pub mod key;
 pub mod mailbox;

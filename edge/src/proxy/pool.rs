@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use cepa_wire::host::Host;
 use core::time::Duration;
 use http_body_util::Full;
 use hyper::client::conn::http1::SendRequest;
 use tokio::time::Instant;
-
-use super::guard::Host;
 
 /// What a request is written to.
 pub(super) type Sender = SendRequest<Full<Bytes>>;
