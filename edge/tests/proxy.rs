@@ -149,6 +149,30 @@ async fn an_answer_comes_back_as_it_is_and_the_connection_is_used_again() {
     assert!(last.ends_with(b"\r\n\r\n\x00\xffwhole layer"));
 }
 
+/// A server may end a connection whenever it likes; what was not written yet goes to a new one.
+#[tokio::test]
+async fn a_connection_that_ended_while_it_was_idle_is_not_used_again() {
+    let (listener, address) = listen("127.0.0.1:0").await;
+    let server = tokio::spawn(async move {
+        for _ in 0..2 {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut buffer = vec![0; 16384];
+            assert!(stream.read(&mut buffer).await.unwrap() > 0);
+            stream.write_all(&http("200 OK", "once")).await.unwrap();
+        }
+    });
+    let proxy = ServerProxy::new(lab(&[address.to_string()])).unwrap();
+    for _ in 0..2 {
+        let answer = proxy
+            .fetch(request("http", "127.0.0.1", address.port()))
+            .await;
+        failed(&answer, 200, ProxyEnd::Answered);
+        // Long enough to see the end of it.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    server.await.unwrap();
+}
+
 fn certificate(name: &str) -> (CertificateDer<'static>, TlsAcceptor) {
     let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();

@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use cepa_wire::Ed25519PublicKey;
 use quinn::{ClientConfig, Connection, RecvStream};
 use tokio::net::UdpSocket as AsyncSocket;
 
@@ -10,14 +11,17 @@ use super::*;
 /// What a bounded wait is bounded by.
 const SOON: Duration = Duration::from_secs(20);
 
-/// Keeps the names that it was asked, and gives bodies back.
+/// What was asked, and by which key.
+type Asked = (String, Option<Ed25519PublicKey>);
+
+/// Keeps what it was asked, and gives bodies back.
 #[derive(Clone, Default)]
-struct Echo(Arc<Mutex<Vec<String>>>);
+struct Echo(Arc<Mutex<Vec<Asked>>>);
 
 impl Endpoints for Echo {
-    async fn call(&self, _peer: Peer, endpoint: String, body: Bytes) -> Reply {
+    async fn call(&self, peer: Peer, endpoint: String, body: Bytes) -> Reply {
         let is_silent = endpoint == "silent";
-        self.0.lock().unwrap().push(endpoint);
+        self.0.lock().unwrap().push((endpoint, peer.key()));
         if is_silent {
             Reply::None
         } else {
@@ -32,7 +36,8 @@ impl Endpoints for Echo {
 
 impl Echo {
     fn asked(&self) -> Vec<String> {
-        self.0.lock().unwrap().clone()
+        let asked = self.0.lock().unwrap();
+        asked.iter().map(|(name, _)| name.clone()).collect()
     }
 }
 
@@ -253,6 +258,9 @@ async fn early_data_changes_nothing_before_the_handshake_and_is_good_once() {
     let waited = || running.counters().early_waited.load(Ordering::Relaxed);
     until(|| echo.asked().len() == 2 && waited() == 1).await;
     assert_eq!(echo.asked(), ["get", "get"]);
+    // Whose key it is, the ticket tells.
+    let own = Some(Ed25519SecretKey::from_seed([9; 32]).public_key());
+    assert!(echo.0.lock().unwrap().iter().all(|(_, key)| *key == own));
     let copy = wire.sent.lock().unwrap().clone();
 
     wire.is_held.store(false, Ordering::Relaxed);
