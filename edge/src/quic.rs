@@ -8,6 +8,9 @@
 //! good once at this node, and a request in early data that changes something waits until the
 //! handshake is over, which a copy never is ([`Endpoints::is_idempotent`]).
 //!
+//! *Logs*: quinn's crates name addresses and what strangers sent, at warn. Whoever sets the filter of the
+//! log turns them off: `quinn_udp=off,quinn_proto=error`.
+//!
 //! *What a stranger may cost*: [`Limits`]. Beside the bytes counted there, QUIC holds what is not read
 //! yet and what is not acknowledged: at most [`RECEIVE_WINDOW`] and [`SEND_WINDOW`] a connection.
 

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cepa_wire::Ed25519PublicKey;
 use cepa_wire::bt_stream::{Decoder, Message};
-use quinn::{Connection, Incoming, RecvStream, SendStream, VarInt, ZeroRttAccepted};
+use quinn::{
+    Connection, ConnectionError, Incoming, RecvStream, SendStream, VarInt, ZeroRttAccepted,
+};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -135,7 +137,12 @@ async fn finish_handshake<E>(
     if finished.is_err() {
         connection.close(VarInt::from_u32(0), b"handshake took too long");
     }
-    if connection.close_reason().is_some() {
+    // A peer's own close comes only after its handshake: it asked, and went.
+    let is_over = match connection.close_reason() {
+        None | Some(ConnectionError::ApplicationClosed(_)) => false,
+        Some(_) => true,
+    };
+    if is_over {
         count(&shared.counters.handshake_failed);
         return;
     }
