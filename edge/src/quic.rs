@@ -121,6 +121,8 @@ pub struct Limits {
     pub request_count_max: usize,
     /// Bytes of requests under way and of replies not written, of all connections.
     pub held_size_max: usize,
+    /// And of those of one prefix, as above: nobody alone takes the room of all.
+    pub held_per_prefix_size_max: usize,
     /// And of one: three of the largest messages. One that wants more is closed.
     pub held_per_connection_size_max: usize,
     /// Bytes that wait to be told to one: some 50 notes with a message in each. What is more is
@@ -131,7 +133,8 @@ pub struct Limits {
     /// How often we ask a silent connection whether it is there. `None`, as in the reference: clients
     /// keep alive what they want kept.
     pub keep_alive: Option<Duration>,
-    /// How long a message may take to arrive whole: 10 MiB at 1.5 Mbit/s.
+    /// How long a message may take to arrive whole, and to be taken: 10 MiB at 1.5 Mbit/s. Who takes
+    /// longer is closed.
     pub message_timeout: Duration,
 }
 
@@ -145,6 +148,7 @@ impl Default for Limits {
             stream_count_max: 32,
             request_count_max: 64,
             held_size_max: 256 << 20,
+            held_per_prefix_size_max: 64 << 20,
             held_per_connection_size_max: 32 << 20,
             push_size_max: 4 << 20,
             idle_timeout: Duration::from_mins(1),
@@ -245,10 +249,16 @@ pub(crate) struct Shared<E> {
     limits: Limits,
     counters: Arc<Counters>,
     held: Arc<Ledger>,
-    seats: Mutex<BTreeMap<Prefix, usize>>,
+    seats: Mutex<BTreeMap<Prefix, Seats>>,
     seat_count: AtomicUsize,
     handshake_count: AtomicUsize,
     next_id: AtomicU64,
+}
+
+/// The connections of one prefix.
+struct Seats {
+    count: usize,
+    held: Arc<Ledger>,
 }
 
 /// Binds, starts the thread, and returns once it listens. The server's key is `key`.
@@ -414,7 +424,7 @@ impl Prefix {
 }
 
 impl<E> Shared<E> {
-    fn seats(&self) -> std::sync::MutexGuard<'_, BTreeMap<Prefix, usize>> {
+    fn seats(&self) -> std::sync::MutexGuard<'_, BTreeMap<Prefix, Seats>> {
         // Whoever panicked in here left whole entries.
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -190,7 +190,7 @@ async fn a_peer_is_told_later_and_its_end_is_known() {
     assert_eq!(peer.dropped_count(), 0);
 }
 
-/// Within one turn of the runtime nothing is written: what is over the budget is dropped, and told.
+/// What is over the budget is dropped, and told to whoever pushes; what is within it arrives.
 #[tokio::test]
 async fn pushes_over_the_budget_are_dropped_and_reported() {
     let limits = Limits {

@@ -16,7 +16,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::peer::{OVERHEAD_SIZE, Outgoing, Peer};
-use super::{CODE_GREEDY, CODE_MALFORMED, Endpoints, Prefix, Reply, Shared, identity, reply};
+use super::{
+    CODE_GREEDY, CODE_MALFORMED, Endpoints, Prefix, Reply, Seats, Shared, identity, reply,
+};
 use crate::ledger::{Charge, Ledger};
 
 /// What is read at once.
@@ -24,6 +26,9 @@ const READ_SIZE_MAX: usize = 64 << 10;
 /// Messages that wait to be written to one stream: all replies that may be under way, and as many
 /// small pushes as fit their bytes with some overhead. Then replies wait, and pushes are dropped.
 const QUEUE_COUNT: usize = 256;
+
+/// What a connection is told that is closed for the bytes it costs.
+const TOO_MUCH: &[u8] = b"more bytes under way than there is room for";
 
 fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
@@ -33,23 +38,31 @@ fn count(counter: &AtomicU64) {
 struct Seat<E> {
     shared: Arc<Shared<E>>,
     prefix: Prefix,
+    /// What its prefix holds.
+    held: Arc<Ledger>,
 }
 
 impl<E> Seat<E> {
     fn take(shared: &Arc<Shared<E>>, prefix: Prefix) -> Option<Self> {
         let limits = shared.limits;
         let mut seats = shared.seats();
-        let count = seats.get(&prefix).copied().unwrap_or_default();
+        let count = seats.get(&prefix).map_or(0, |taken| taken.count);
         let total = shared.seat_count.load(Ordering::Relaxed);
         if total >= limits.connection_count_max || count >= limits.connection_per_prefix_count_max {
             return None;
         }
-        seats.insert(prefix, count + 1);
+        let taken = seats.entry(prefix).or_insert_with(|| Seats {
+            count: 0,
+            held: Ledger::below(&shared.held, limits.held_per_prefix_size_max),
+        });
+        taken.count += 1;
+        let held = Arc::clone(&taken.held);
         shared.seat_count.fetch_add(1, Ordering::Relaxed);
         drop(seats);
         Some(Self {
             shared: Arc::clone(shared),
             prefix,
+            held,
         })
     }
 }
@@ -58,9 +71,9 @@ impl<E> Drop for Seat<E> {
     fn drop(&mut self) {
         let mut seats = self.shared.seats();
         self.shared.seat_count.fetch_sub(1, Ordering::Relaxed);
-        if let Some(count) = seats.get_mut(&self.prefix) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(taken) = seats.get_mut(&self.prefix) {
+            taken.count -= 1;
+            if taken.count == 0 {
                 seats.remove(&self.prefix);
             }
         }
@@ -121,7 +134,7 @@ async fn serve<E: Endpoints>(seat: Seat<E>, handshake: Handshake<E>, incoming: I
     };
     let confirmed = watch::Sender::new(false);
     let shake = finish_handshake(handshake, &connection, accepted, &confirmed);
-    let streams = serve_streams(shared, &connection, &confirmed);
+    let streams = serve_streams(&seat, &connection, &confirmed);
     // Streams end when the connection does, and so does the handshake.
     tokio::join!(shake, streams);
 }
@@ -161,7 +174,7 @@ struct Context<E> {
 }
 
 async fn serve_streams<E: Endpoints>(
-    shared: &Arc<Shared<E>>,
+    seat: &Seat<E>,
     connection: &Connection,
     confirmed: &watch::Sender<bool>,
 ) {
@@ -171,12 +184,12 @@ async fn serve_streams<E: Endpoints>(
     while let Ok((send, receive)) = connection.accept_bi().await {
         // Its key is known now: from the handshake, or from the ticket that early data came with.
         let context =
-            context.get_or_insert_with(|| Arc::new(new_context(shared, connection, confirmed)));
+            context.get_or_insert_with(|| Arc::new(new_context(seat, connection, confirmed)));
         let (queue, outgoing) = mpsc::channel(QUEUE_COUNT);
         if send.id().index() == 0 {
             context.peer.set_first_stream(&queue);
         }
-        streams.spawn(write_all(send, outgoing));
+        streams.spawn(write_all(Arc::clone(context), send, outgoing));
         streams.spawn(read_all(Arc::clone(context), receive, queue));
         while streams.try_join_next().is_some() {}
     }
@@ -186,10 +199,11 @@ async fn serve_streams<E: Endpoints>(
 }
 
 fn new_context<E: Endpoints>(
-    shared: &Arc<Shared<E>>,
+    seat: &Seat<E>,
     connection: &Connection,
     confirmed: &watch::Sender<bool>,
 ) -> Context<E> {
+    let shared = &seat.shared;
     let limits = shared.limits;
     let mut address = connection.remote_address();
     address.set_ip(address.ip().to_canonical());
@@ -197,7 +211,7 @@ fn new_context<E: Endpoints>(
         shared.next_id.fetch_add(1, Ordering::Relaxed),
         address,
         peer_key(connection),
-        Ledger::below(&shared.held, limits.push_size_max),
+        Ledger::below(&seat.held, limits.push_size_max),
         Arc::clone(&shared.counters),
     );
     Context {
@@ -206,7 +220,7 @@ fn new_context<E: Endpoints>(
         peer,
         confirmed: confirmed.subscribe(),
         requests: Arc::new(Semaphore::new(limits.request_count_max)),
-        held: Ledger::below(&shared.held, limits.held_per_connection_size_max),
+        held: Ledger::below(&seat.held, limits.held_per_connection_size_max),
     }
 }
 
@@ -217,13 +231,22 @@ fn peer_key(connection: &Connection) -> Option<Ed25519PublicKey> {
 }
 
 /// Writes what is queued until nobody can queue more, then ends the stream.
-async fn write_all(mut stream: SendStream, mut outgoing: mpsc::Receiver<Outgoing>) {
+async fn write_all<E: Endpoints>(
+    context: Arc<Context<E>>,
+    mut stream: SendStream,
+    mut outgoing: mpsc::Receiver<Outgoing>,
+) {
+    let time_max = context.shared.limits.message_timeout;
     while let Some((bytes, charge)) = outgoing.recv().await {
-        if stream.write_chunk(bytes).await.is_err() {
-            return;
+        match timeout(time_max, stream.write_chunk(bytes)).await {
+            // QUIC has it now, within its window.
+            Ok(Ok(())) => drop(charge),
+            Ok(Err(_)) => return,
+            Err(_) => {
+                context.close_greedy(b"replies are not taken");
+                return;
+            }
         }
-        // QUIC has it now, within its window.
-        drop(charge);
     }
     // It may have ended from the other side.
     drop(stream.finish());
@@ -252,7 +275,7 @@ async fn read_all<E: Endpoints>(
             count(&context.shared.counters.closed_for_cause);
             drop(stream.stop(CODE_MALFORMED));
         }
-        End::Greedy => context.close_greedy(),
+        End::Greedy => context.close_greedy(TOO_MUCH),
     }
 }
 
@@ -382,7 +405,7 @@ async fn answer<E: Endpoints>(
     let encoded = Bytes::from(message.encode());
     drop(message);
     let Some(charge) = context.held.charge(encoded.len() + OVERHEAD_SIZE) else {
-        context.close_greedy();
+        context.close_greedy(TOO_MUCH);
         return;
     };
     // The stream may have ended: then nobody wants it.
@@ -401,11 +424,8 @@ impl<E> Context<E> {
         }
     }
 
-    fn close_greedy(&self) {
+    fn close_greedy(&self, reason: &[u8]) {
         count(&self.shared.counters.closed_for_cause);
-        self.connection.close(
-            CODE_GREEDY,
-            b"more bytes under way than a connection may have",
-        );
+        self.connection.close(CODE_GREEDY, reason);
     }
 }

@@ -141,6 +141,40 @@ async fn bytes_that_are_no_request_end_their_stream_and_no_other() {
     read_exactly(&mut receive, &framed(&[b"l1:Ri0e1:ae"])).await;
 }
 
+/// What one holds, the others of its address can't; and who takes nothing is closed.
+#[tokio::test]
+async fn replies_that_nobody_takes_cost_their_own_address_and_end() {
+    let limits = Limits {
+        held_per_prefix_size_max: 6 << 20,
+        message_timeout: Duration::from_millis(500),
+        ..Limits::default()
+    };
+    let (running, _) = begin(limits);
+    let (_endpoint, lazy) = connect(&running).await;
+    let (mut send, receive) = lazy.open_bi().await.unwrap();
+    let body = vec![b'x'; 3 << 20];
+    let list = [format!("l1:Ci0e1:x{}:", body.len()).as_bytes(), &body, b"e"].concat();
+    send.write_all(&framed(&[&list])).await.unwrap();
+    // More than the window: the reply waits for a reader that never comes.
+    let closed = timeout(SOON, lazy.closed()).await.unwrap();
+    assert!(
+        matches!(closed, quinn::ConnectionError::ApplicationClosed(close)
+        if close.error_code == CODE_GREEDY)
+    );
+    drop(receive);
+
+    let (_endpoint, other) = connect(&running).await;
+    let (mut send, mut receive) = other.open_bi().await.unwrap();
+    send.write_all(&framed(&[b"l1:Ci0e1:x1:ae"])).await.unwrap();
+    read_exactly(&mut receive, &framed(&[b"l1:Ri0e1:ae"])).await;
+    // What the first held is free again.
+    let (mut send, mut receive) = other.open_bi().await.unwrap();
+    send.write_all(&framed(&[&list])).await.unwrap();
+    send.finish().unwrap();
+    let read = timeout(SOON, receive.read_to_end(4 << 20)).await.unwrap();
+    assert_eq!(read.unwrap().len(), framed(&[&list]).len() - 3);
+}
+
 #[tokio::test]
 async fn what_was_asked_is_answered_after_the_stream_was_closed_behind_it() {
     let (running, echo) = begin(Limits::default());
