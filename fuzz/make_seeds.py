@@ -84,6 +84,12 @@ ready = b"\x05READY" + b"\x0bSocket-Type" + struct.pack(">I", 6) + b"DEALER"
 frames = b"\x01\x03abc\x00\x00\x04" + bytes([len(ready)]) + ready + b"\x02" + struct.pack(">Q", 300) + bytes(300)
 seed("zmtp", "greeting", greeting)
 seed("zmtp", "frames", greeting + frames)
+for index, text in enumerate([b"filev2.getsession.org", b"116.203.53.213:8080", b"[2606:4700::1111]:443", b"0x7f.1"]):
+    seed("host", str(index), text)
+ping = b"23:l1:Ci0e10:snode_ping0:e"
+seed("bt_stream", "ping", ping)
+seed("bt_stream", "replies", b"15:l1:Ri12e4:ponge14:l1:Ei-3e3:404e" + ping)
+seed("bt_stream", "cut", b"10485760:l1:Ci7e9:onion_req")
 hello = b"\x05HELLO\x01\x00" + bytes(72) + bytes(range(32)) + struct.pack(">Q", 1) + bytes(80)
 seed("curve_server", "hello", greeting + b"\x04\xc8" + hello)
 seed("curve_server", "message", b"\x00\x30\x07MESSAGE" + struct.pack(">Q", 9) + bytes(32))

@@ -59,6 +59,8 @@ async fn step(tile: &Rc<Tile>, input: &[u8], peel: fn(Hop<'_>, &[u8]) -> Step) -
             count(refusal.counter(&tile.counters));
             seal(&return_layer, refusal.answer())
         }
+        // Nobody here asks servers.
+        Step::Proxy { .. } => refuse(tile, &Refusal::NoProxy),
         Step::Refuse(refusal) => refuse(tile, &refusal),
     }
 }

@@ -44,8 +44,14 @@ counters! {
     onion_next_timeout,
     /// Onions whose next relay answered something unreadable.
     onion_next_invalid,
-    /// Onions addressed to a server, which this node does not serve.
+    /// Onions passed to a server that answered.
+    onion_proxied,
+    /// Onions addressed to a server that this node does not ask: path, address, or too many at once.
     onion_proxy_refused,
+    /// Onions whose server did not answer in time.
+    onion_proxy_timeout,
+    /// Onions whose server could not be reached, or whose answer could not be read.
+    onion_proxy_failed,
     /// Onions and requests refused because this node is not ready.
     refused_not_ready,
     /// Requests refused because too many are running.

@@ -46,6 +46,14 @@ pub enum Step {
         /// How the answer goes back.
         return_layer: ReturnLayer,
     },
+    /// Pass `body` to a server, by POST. What it answers goes back as it is, in clear: the server has
+    /// sealed it. A failure goes back in clear too.
+    Proxy {
+        /// Whom it asks for; the target is one that onions may reach, the host is not looked at yet.
+        server: Proxy,
+        /// The whole opened layer, its control included: that is what servers read.
+        body: Bytes,
+    },
     /// The client is told so in an encrypted answer.
     RefuseSealed {
         /// Why.
@@ -122,6 +130,32 @@ impl Refusal {
             Self::NextInvalid => &counters.onion_next_invalid,
             Self::BadTarget | Self::NoProxy => &counters.onion_proxy_refused,
             Self::NotReady(_) => &counters.refused_not_ready,
+        }
+    }
+}
+
+/// How the passing of an onion to a server ended. The status and text are the server's, or those of
+/// whoever asked it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyEnd {
+    /// The server answered, whatever its status.
+    Answered,
+    /// It was not asked: its address is not public, or too many requests are under way.
+    Refused,
+    /// It did not answer in time.
+    TimedOut,
+    /// It could not be reached, or what it answered could not be read.
+    Failed,
+}
+
+impl ProxyEnd {
+    /// The counter of this end.
+    pub const fn counter(self, counters: &Counters) -> &AtomicU64 {
+        match self {
+            Self::Answered => &counters.onion_proxied,
+            Self::Refused => &counters.onion_proxy_refused,
+            Self::TimedOut => &counters.onion_proxy_timeout,
+            Self::Failed => &counters.onion_proxy_failed,
         }
     }
 }
@@ -216,7 +250,14 @@ fn handle_layer(hop: Hop<'_>, ciphertext: &[u8], address: &LayerAddress) -> Step
                 address: next,
             },
         )) => forward(hop.peers, blob, destination, next, address.hop_no),
-        Ok((_, Control::Proxy(proxy))) => refuse_proxy(&proxy, key),
+        Ok((_, Control::Proxy(server))) if is_allowed(&server) => Step::Proxy {
+            server,
+            body: plaintext,
+        },
+        Ok((_, Control::Proxy(_))) => Step::RefuseSealed {
+            refusal: Refusal::BadTarget,
+            return_layer: ReturnLayer::plain(key),
+        },
         Err(_) => Step::RefuseSealed {
             refusal: Refusal::BadPayload,
             return_layer: ReturnLayer::plain(key),
@@ -250,20 +291,23 @@ fn forward(
 }
 
 /// Servers are reached only by way of `/loki/.../lsrpc` and `/oxen/.../lsrpc`.
-fn refuse_proxy(proxy: &Proxy, key: LayerKey) -> Step {
-    let target = proxy.target.as_str();
-    let allowed = matches!(proxy.protocol.as_str(), "http" | "https")
+fn is_allowed(server: &Proxy) -> bool {
+    let target = server.target.as_str();
+    matches!(server.protocol.as_str(), "http" | "https")
         && (target.starts_with("/loki/") || target.starts_with("/oxen/"))
         && target.ends_with("/lsrpc")
-        && !target.contains('?');
-    if allowed {
-        Step::Refuse(Refusal::NoProxy)
-    } else {
-        Step::RefuseSealed {
-            refusal: Refusal::BadTarget,
-            return_layer: ReturnLayer::plain(key),
-        }
-    }
+        && is_plain_path(target)
+}
+
+/// A path that no server or library reads as another one: visible ASCII, neither query nor fragment,
+/// nothing that leads upward. The reference refuses the query only.
+fn is_plain_path(target: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#' | b'\\');
+    let is_dots = |segment: &str| {
+        let segment = segment.to_ascii_lowercase().replace("%2e", ".");
+        segment == "." || segment == ".."
+    };
+    target.bytes().all(is_plain) && !target.split('/').any(is_dots)
 }
 
 /// Reads a peer's answer to a forwarded onion: `[code][body]`, passed back unchanged.

@@ -10,7 +10,10 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use cepa_crypto::onion_v2::{LayerKey, wrap};
 use cepa_crypto::{NodeKeys, X25519SecretKey};
-use cepa_relay::onion::{Hop, Refusal, Step, handle_entry, handle_relayed, read_peer_answer};
+use cepa_relay::counters::count;
+use cepa_relay::onion::{
+    Hop, ProxyEnd, Refusal, Step, handle_entry, handle_relayed, read_peer_answer,
+};
 use cepa_relay::{Counters, PeerIndex, PeerTable};
 use cepa_wire::answer::{Answer, Body, Tree};
 use cepa_wire::onion::{Control, EncType, Frame, LayerAddress, Proxy, RelayedOnion};
@@ -87,6 +90,7 @@ fn refused(step: Step) -> Refusal {
         Step::Refuse(refusal) | Step::RefuseSealed { refusal, .. } => refusal,
         Step::Forward { .. } => panic!("forwarded"),
         Step::Deliver { .. } => panic!("delivered"),
+        Step::Proxy { .. } => panic!("passed to a server"),
     }
 }
 
@@ -136,6 +140,55 @@ fn a_final_layer_is_delivered_and_its_answer_goes_back_as_asked() {
     }
 }
 
+/// Servers open the layer anew: they get all of it.
+#[test]
+fn a_layer_for_a_server_goes_on_whole() {
+    let node = Node::new();
+    for (target, protocol) in [("/oxen/v4/lsrpc", "https"), ("/loki/v3/lsrpc", "http")] {
+        let asked = Proxy {
+            host: "server.example".into(),
+            target: target.into(),
+            protocol: protocol.into(),
+            port: 8080,
+        };
+        let control = Control::Proxy(asked.clone());
+        let (entry, _) = node.entry(EncType::XChaCha20, b"\x00\xffsealed", &control);
+        let Step::Proxy { server, body } = handle_entry(node.hop(false), &entry) else {
+            panic!("not passed on")
+        };
+        assert_eq!(server, asked);
+        let read = Frame::parse(&body).unwrap();
+        assert_eq!(read.blob, b"\x00\xffsealed");
+        assert_eq!(Control::parse(read.control), Ok(control));
+    }
+}
+
+#[test]
+fn each_end_at_a_server_has_its_counter() {
+    let counters = Counters::default();
+    let ends = [
+        ProxyEnd::Answered,
+        ProxyEnd::Refused,
+        ProxyEnd::TimedOut,
+        ProxyEnd::Failed,
+    ];
+    for end in ends {
+        count(end.counter(&counters));
+    }
+    let counted: Vec<_> = counters
+        .snapshot()
+        .into_iter()
+        .filter_map(|(name, _, value)| (value == 1).then_some(name))
+        .collect();
+    let expected = [
+        "onion_proxied",
+        "onion_proxy_refused",
+        "onion_proxy_timeout",
+        "onion_proxy_failed",
+    ];
+    assert_eq!(counted, expected);
+}
+
 #[test]
 fn what_can_not_go_on_is_refused_for_its_own_reason() {
     let node = Node::new();
@@ -156,12 +209,20 @@ fn what_can_not_go_on_is_refused_for_its_own_reason() {
     };
     let unknown = NodeKeys::from_seed([99; 32]).ed25519_public();
     assert_eq!(entry(&relay_to(99)), Refusal::NextUnknown(unknown));
-    assert_eq!(proxy("/oxen/v4/lsrpc", "https"), Refusal::NoProxy);
     for (target, protocol) in [
         ("/etc/passwd", "https"),
         ("/loki/v3/lsrpc?x=/lsrpc", "https"),
         ("/oxen/v4/lsrpc", "file"),
         ("oxen/lsrpc", "http"),
+        ("/oxen/v4/lsrpc/", "https"),
+        ("/oxen/v4/lsrpc#/lsrpc", "https"),
+        ("/oxen/v4\r\nHost: x/lsrpc", "http"),
+        ("/oxen/a b/lsrpc", "http"),
+        ("/oxen/\u{e9}/lsrpc", "http"),
+        ("/oxen/..\\lsrpc/lsrpc", "http"),
+        ("/oxen/../admin/lsrpc", "https"),
+        ("/oxen/./lsrpc", "https"),
+        ("/oxen/.%2E/admin/lsrpc", "https"),
     ] {
         assert_eq!(proxy(target, protocol), Refusal::BadTarget, "{target}");
     }
@@ -259,7 +320,7 @@ fn texts_and_codes_are_those_that_clients_match() {
                 body: Body::Text(text.into())
             }
         );
-        cepa_relay::counters::count(refusal.counter(&counters));
+        count(refusal.counter(&counters));
     }
     let counted: u64 = counters.snapshot().iter().map(|(_, _, value)| value).sum();
     assert_eq!(counted, 9, "every refusal has a counter");

@@ -8,6 +8,8 @@
 
 pub mod answer;
 pub mod bt;
+pub mod bt_stream;
+pub mod host;
 mod json;
 pub mod key;
 pub mod mailbox;

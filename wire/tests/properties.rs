@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use cepa_wire::answer::Tree;
 use cepa_wire::bt::{Value, Writer};
+use cepa_wire::bt_stream;
 use cepa_wire::omq::{self, Message};
 use cepa_wire::onion::{Control, EncType, Frame, LayerAddress, Proxy, RelayedOnion};
 use cepa_wire::request::{
@@ -123,6 +124,15 @@ prop_compose! {
         // A command is never followed by another part.
         zmtp::Frame { more: kind == 1, command: kind == 2, body: vec![fill; size].into() }
     }
+}
+
+fn stream_message() -> impl Strategy<Value = bt_stream::Message> {
+    let bytes = || proptest::collection::vec(any::<u8>(), 0..300).prop_map(Bytes::from);
+    (0..3, any::<i64>(), bytes(), bytes()).prop_map(|(kind, id, endpoint, body)| match kind {
+        0 => bt_stream::Message::Command { id, endpoint, body },
+        1 => bt_stream::Message::Reply { id, body },
+        _ => bt_stream::Message::Error { id, body },
+    })
 }
 
 fn enc_type() -> impl Strategy<Value = EncType> {
@@ -393,6 +403,25 @@ proptest! {
         }
         let json: serde_json::Value = serde_json::from_slice(&tree.to_json()).unwrap();
         prop_assert_eq!(Tree::from_json(&json).to_json(), tree.to_json());
+    }
+
+    #[test]
+    fn a_stream_of_requests_is_read_alike_however_it_is_cut(
+        messages in proptest::collection::vec(stream_message(), 0..6),
+        cut in 1..200_usize,
+    ) {
+        let stream: Vec<u8> = messages.iter().flat_map(bt_stream::Message::encode).collect();
+        let mut decoder = bt_stream::Decoder::new();
+        let mut read = Vec::new();
+        for (index, piece) in stream.chunks(cut).enumerate() {
+            decoder.handle_bytes(piece);
+            prop_assert!(decoder.held_size() <= (index + 1) * cut);
+            while let Some(message) = decoder.poll_message().unwrap() {
+                read.push(message);
+            }
+        }
+        prop_assert_eq!(read, messages);
+        prop_assert!(!decoder.is_within_message());
     }
 
     #[test]
