@@ -41,6 +41,8 @@ pub fn reply_of(answer: Answer, encoding: Encoding) -> Reply {
     let status = answer.status;
     let body = match answer.body {
         Body::Text(text) => Bytes::from(text.into_owned()),
+        // Over QUIC bytes are bytes, however they were asked for.
+        Body::Bytes(bytes) => bytes,
         Body::Tree(tree) => {
             let list = Tree::List(vec![Tree::Integer(i64::from(status)), tree]);
             Bytes::from(match encoding {
