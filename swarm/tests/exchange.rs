@@ -36,8 +36,9 @@ fn net() -> Net {
             omq_port: 2,
             pubkey_ed25519: keys.ed25519_public(),
             pubkey_x25519: keys.x25519_public(),
-            pubkey_legacy: keys.ed25519_public().0,
+            pubkey_legacy: keys.legacy_public(),
             swarm_id,
+            storage_server_version: ServiceNode::VERSION_DEFAULT,
         });
     let view = View::new(nodes.collect(), &keys[0].ed25519_public());
     Net {
