@@ -8,6 +8,7 @@
 
 pub mod answer;
 pub mod bt;
+pub mod contact;
 mod json;
 pub mod key;
 pub mod mailbox;
