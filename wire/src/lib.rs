@@ -14,6 +14,7 @@ pub mod key;
 pub mod mailbox;
 pub mod omq;
 pub mod onion;
+pub mod oxend;
 pub mod record;
 pub mod request;
 pub mod service_node;

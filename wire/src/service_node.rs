@@ -69,7 +69,7 @@ impl ServiceNode {
             swarm_id: swarm_id.ok_or_else(|| {
                 "`swarm_id` must be a decimal number below 2^64, written as a string".to_owned()
             })?,
-            storage_server_version: read_version(value),
+            storage_server_version: Self::read_version(value),
         })
     }
 
@@ -116,8 +116,23 @@ impl ServiceNode {
                 .get("swarm_id")
                 .and_then(Value::as_u64)
                 .unwrap_or(Self::NO_SWARM),
-            storage_server_version: read_version(value),
+            storage_server_version: Self::read_version(value),
         })
+    }
+
+    /// `storage_server_version` of an entry; [`Self::VERSION_DEFAULT`] where there is none.
+    pub(crate) fn read_version(value: &Value) -> [u16; 3] {
+        let part = |part: &Value| part.as_u64().and_then(|part| u16::try_from(part).ok());
+        let version = value
+            .get("storage_server_version")
+            .and_then(Value::as_array);
+        match version.map(Vec::as_slice) {
+            Some([major, minor, patch]) => match (part(major), part(minor), part(patch)) {
+                (Some(major), Some(minor), Some(patch)) => [major, minor, patch],
+                _ => Self::VERSION_DEFAULT,
+            },
+            _ => Self::VERSION_DEFAULT,
+        }
     }
 
     /// Its name in swarm answers: the legacy key in base32z, and `.snode`.
@@ -184,21 +199,6 @@ fn read_port(value: &Value, name: &str) -> Result<u16, String> {
         .and_then(Value::as_u64)
         .and_then(|port| u16::try_from(port).ok());
     port.ok_or_else(|| format!("`{name}` must be a port number"))
-}
-
-/// `[2, 11, 0]`; [`ServiceNode::VERSION_DEFAULT`] where there is none.
-fn read_version(value: &Value) -> [u16; 3] {
-    let part = |part: &Value| part.as_u64().and_then(|part| u16::try_from(part).ok());
-    let version = value
-        .get("storage_server_version")
-        .and_then(Value::as_array);
-    match version.map(Vec::as_slice) {
-        Some([major, minor, patch]) => match (part(major), part(minor), part(patch)) {
-            (Some(major), Some(minor), Some(patch)) => [major, minor, patch],
-            _ => ServiceNode::VERSION_DEFAULT,
-        },
-        _ => ServiceNode::VERSION_DEFAULT,
-    }
 }
 
 fn read_key(value: &Value, name: &str) -> Result<[u8; 32], String> {
