@@ -65,7 +65,9 @@ impl Oxend {
             seen: Mutex::default(),
         });
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let (listener, listen) = runtime.block_on(Listener::bind(listen))?;
+        let entered = runtime.enter();
+        let (listener, listen) = Listener::bind(listen)?;
+        drop(entered);
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new().name("oxend".to_owned()).spawn({
             let node = Arc::clone(&node);
@@ -150,11 +152,14 @@ enum Listener {
 }
 
 impl Listener {
-    async fn bind(listen: Listen) -> io::Result<(Self, Listen)> {
+    /// Without waiting, since a test may be in a runtime of its own.
+    fn bind(listen: Listen) -> io::Result<(Self, Listen)> {
         match listen {
             Listen::Tcp(address) => {
-                let listener = TcpListener::bind(address).await?;
+                let listener = std::net::TcpListener::bind(address)?;
+                listener.set_nonblocking(true)?;
                 let address = listener.local_addr()?;
+                let listener = TcpListener::from_std(listener)?;
                 Ok((Self::Tcp(listener), Listen::Tcp(address)))
             }
             Listen::Ipc(path) => {
