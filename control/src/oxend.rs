@@ -22,6 +22,7 @@ mod keys;
 mod link;
 mod lists;
 mod pings;
+mod replies;
 
 use core::time::Duration;
 
@@ -31,7 +32,6 @@ use cepa_wire::Ed25519PublicKey;
 use serde_json::{Value, json};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::timeout;
 
 use crate::reachability::{self, PeerTests};
 pub use address::{OxendAddress, OxendAddressError};
@@ -46,6 +46,10 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 const ASK_COUNT_MAX: usize = 256;
 /// News that may wait to be looked at: a thousand nodes may prove themselves at once.
 const NEWS_COUNT_MAX: usize = 1024;
+/// Largest parameters: those that name every node are 140 KB.
+const PARAMS_SIZE_MAX: usize = 256 << 10;
+/// What is shown of an error of oxend's.
+const TEXT_SIZE_MAX: usize = 200;
 /// Longest name of an endpoint: the longest known has 26 characters.
 const ENDPOINT_SIZE_MAX: usize = 64;
 
@@ -69,7 +73,8 @@ pub enum AskError {
     Malformed,
 }
 
-/// Who asks oxend. Cheap to clone; of use while [`OxendClient::run`] runs.
+/// Who asks oxend. Cheap to clone; of use while [`OxendClient::run`] runs, from any thread and under any
+/// executor: what knows of time is there.
 #[derive(Clone, Debug)]
 pub struct OxendHandle {
     asks: mpsc::Sender<Ask>,
@@ -196,7 +201,11 @@ impl OxendHandle {
         command: &str,
         params: &Value,
     ) -> Result<String, AskError> {
-        let (_, body) = self.call(command, params).await?;
+        let (status, body) = self.call(command, params).await?;
+        if status != 200 {
+            let text = body.get(..TEXT_SIZE_MAX).unwrap_or(&body);
+            return Ok(format!("{status} {}", String::from_utf8_lossy(text)));
+        }
         let body: Value = serde_json::from_slice(&body).map_err(|_| AskError::Malformed)?;
         let status = body.get("status").and_then(Value::as_str);
         status.map(str::to_owned).ok_or(AskError::Malformed)
@@ -230,6 +239,12 @@ impl OxendHandle {
         if self.connected.borrow().is_none() {
             return Err(AskError::Unreachable);
         }
+        if params
+            .as_ref()
+            .is_some_and(|params| params.len() > PARAMS_SIZE_MAX)
+        {
+            return Err(AskError::Refused);
+        }
         let (reply, replied) = oneshot::channel();
         let ask = Ask {
             command: command.to_owned(),
@@ -237,12 +252,8 @@ impl OxendHandle {
             reply,
         };
         self.asks.try_send(ask).map_err(|_| AskError::Busy)?;
-        match timeout(ANSWER_TIMEOUT, replied).await {
-            Ok(Ok(answer)) => answer,
-            // The connection ended, and with it whoever was to answer.
-            Ok(Err(_)) => Err(AskError::Unreachable),
-            Err(_) => Err(AskError::Timeout),
-        }
+        // The end of the connection is the end of whoever was to answer.
+        replied.await.unwrap_or(Err(AskError::Unreachable))
     }
 
     /// Whether there is a connection.

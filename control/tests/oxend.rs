@@ -237,6 +237,8 @@ fn clients_questions_are_passed_on() {
                 handle.ask("x.storage_server_ping", &Value::Null).await,
                 refused
             );
+            let large = json!("x".repeat(300_000));
+            assert_eq!(handle.ask("get_service_nodes", &large).await, refused);
             // Many at once, each with its own answer.
             let asks = (0..100_u64).map(|index| {
                 let handle = handle.clone();

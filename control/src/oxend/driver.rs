@@ -2,33 +2,29 @@
 //! what oxend pushes.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use cepa_wire::contact::Contact;
 use cepa_wire::omq::Message;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
 
 use super::link::{Link, LinkError};
-use super::{AskError, OxendAddress};
+use super::replies::{Replies, Reply};
+use super::{ANSWER_TIMEOUT, AskError, OxendAddress};
 
 /// A silent connection is pinged after this, and dead after twice this: OMQ's heartbeat.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// The first pause before another attempt to connect, and the longest: those of OMQ.
 const PAUSE_MIN: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// Requests whose answers are due: twice what may wait to be sent, so that those who gave up are found
-/// before anybody is refused.
-const WAITING_COUNT_MAX: usize = 512;
-
 /// A request for oxend.
 #[derive(Debug)]
 pub(super) struct Ask {
     pub(super) command: String,
     pub(super) params: Option<Bytes>,
-    pub(super) reply: oneshot::Sender<Result<Vec<Bytes>, AskError>>,
+    pub(super) reply: Reply,
 }
 
 /// What oxend tells unasked.
@@ -67,7 +63,7 @@ pub(super) async fn drive(
     let mut last_fault = String::new();
     let mut count = 0;
     loop {
-        let fault = match Link::open(address).await {
+        let fault = match refuse_while(asks, Link::open(address)).await {
             Ok(link) => {
                 info!(%address, "connected to oxend");
                 back_off = BackOff::new();
@@ -76,8 +72,6 @@ pub(super) async fn drive(
                 connected.send_replace(Some(count));
                 let fault = Traffic::new(link, news).run(asks).await;
                 connected.send_replace(None);
-                // Who asked is told by the end of its channel.
-                while asks.try_recv().is_ok() {}
                 fault.to_string()
             }
             Err(fault) => fault.to_string(),
@@ -86,21 +80,26 @@ pub(super) async fn drive(
             warn!(%address, %fault, "no connection to oxend; trying again");
             last_fault = fault;
         }
-        sleep(back_off.next()).await;
+        refuse_while(asks, sleep(back_off.next())).await;
     }
 }
 
-/// A request whose answer is due.
-struct Waiting {
-    command: String,
-    reply: oneshot::Sender<Result<Vec<Bytes>, AskError>>,
+/// Runs a future, and lets nobody wait for its end: who asks is told by the end of its channel that
+/// there is no connection.
+async fn refuse_while<T>(asks: &mut mpsc::Receiver<Ask>, future: impl Future<Output = T>) -> T {
+    tokio::pin!(future);
+    loop {
+        tokio::select! {
+            output = &mut future => return output,
+            Some(ask) = asks.recv() => drop(ask),
+        }
+    }
 }
 
 struct Traffic<'a> {
     link: Link,
     news: &'a mpsc::Sender<News>,
-    waiting: BTreeMap<u64, Waiting>,
-    next_tag: u64,
+    replies: Replies,
 }
 
 impl<'a> Traffic<'a> {
@@ -108,8 +107,7 @@ impl<'a> Traffic<'a> {
         Self {
             link,
             news,
-            waiting: BTreeMap::new(),
-            next_tag: 0,
+            replies: Replies::new(),
         }
     }
 
@@ -137,6 +135,7 @@ impl<'a> Traffic<'a> {
                     }
                 }
                 Some(ask) = asks.recv() => self.handle_ask(ask),
+                () = until(self.replies.deadline()) => self.replies.expire(Instant::now()),
                 () = sleep_until(heard + patience) => {
                     if is_pinged {
                         return LinkError::Silent;
@@ -149,59 +148,27 @@ impl<'a> Traffic<'a> {
     }
 
     fn handle_ask(&mut self, ask: Ask) {
-        if self.waiting.len() >= WAITING_COUNT_MAX {
-            // Those who gave up.
-            self.waiting.retain(|_, waiting| !waiting.reply.is_closed());
-        }
-        if self.waiting.len() >= WAITING_COUNT_MAX {
-            answer(ask.reply, Err(AskError::Busy));
+        let due = Instant::now() + ANSWER_TIMEOUT;
+        let Some(tag) = self.replies.expect(&ask.command, ask.reply, due) else {
             return;
-        }
-        let tag = self.next_tag;
-        self.next_tag += 1;
-        let head = [
-            Bytes::copy_from_slice(ask.command.as_bytes()),
-            Bytes::copy_from_slice(&tag.to_be_bytes()),
-        ];
+        };
+        let head = [Bytes::from(ask.command), tag];
         let parts: Vec<Bytes> = head.into_iter().chain(ask.params).collect();
         self.link.send(&parts);
-        let waiting = Waiting {
-            command: ask.command,
-            reply: ask.reply,
-        };
-        self.waiting.insert(tag, waiting);
     }
 
     fn handle_message(&mut self, message: Message) {
         match message {
-            Message::Reply { tag, parts } => self.handle_reply(&tag, Ok(parts)),
+            Message::Reply { tag, parts } => self.replies.handle_reply(&tag, Ok(parts)),
             Message::Refused { tag: Some(tag), .. } => {
-                self.handle_reply(&tag, Err(AskError::Refused));
+                self.replies.handle_reply(&tag, Err(AskError::Refused));
             }
             Message::Refused {
                 command: Some(command),
                 ..
-            } => self.handle_unknown(&command),
+            } => self.replies.handle_unknown(&command),
             Message::Command { name, parts } => self.handle_command(&name, &parts),
             Message::Hi | Message::Hello | Message::Bye | Message::Refused { .. } => {}
-        }
-    }
-
-    fn handle_reply(&mut self, tag: &[u8], reply: Result<Vec<Bytes>, AskError>) {
-        let tag = tag.try_into().map(u64::from_be_bytes);
-        if let Some(waiting) = tag.ok().and_then(|tag| self.waiting.remove(&tag)) {
-            answer(waiting.reply, reply);
-        }
-    }
-
-    /// A command that oxend does not know comes back without its tag: the oldest with that name was
-    /// meant.
-    fn handle_unknown(&mut self, command: &[u8]) {
-        let mut waiting = self.waiting.iter();
-        let tag = waiting.find(|(_, waiting)| waiting.command.as_bytes() == command);
-        let tag = tag.map(|(tag, _)| *tag);
-        if let Some(waiting) = tag.and_then(|tag| self.waiting.remove(&tag)) {
-            answer(waiting.reply, Err(AskError::Refused));
         }
     }
 
@@ -221,12 +188,12 @@ impl<'a> Traffic<'a> {
     }
 }
 
-/// Who asked may have given up.
-fn answer(
-    reply: oneshot::Sender<Result<Vec<Bytes>, AskError>>,
-    answer: Result<Vec<Bytes>, AskError>,
-) {
-    drop(reply.send(answer));
+/// Waits for a deadline; for ever when there is none.
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => core::future::pending().await,
+    }
 }
 
 #[cfg(test)]
