@@ -143,6 +143,7 @@ mod tests {
             pubkey_x25519: keys.x25519_public(),
             pubkey_legacy: [0; 32],
             swarm_id: 0,
+            storage_server_version: ServiceNode::VERSION_DEFAULT,
         }
     }
 

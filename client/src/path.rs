@@ -132,6 +132,7 @@ mod tests {
             pubkey_x25519: X25519PublicKey([number; 32]),
             pubkey_legacy: [number; 32],
             swarm_id: 0,
+            storage_server_version: ServiceNode::VERSION_DEFAULT,
         }
     }
 

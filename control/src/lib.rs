@@ -1,5 +1,6 @@
 //! The control plane: what the operator wrote ([`config`]), who is in the network
-//! ([`network_file`]), who may ask us about it ([`seed`]) and how we fare ([`metrics`]).
+//! ([`network_file`], [`oxend`]), who of them can be reached ([`reachability`]), who may ask us about it
+//! ([`seed`]) and how we fare ([`metrics`]).
 //!
 //! It runs on tokio, on one thread, and is never on a request's way: it publishes, and nobody waits
 //! for it. If it stops, traffic flows with the last view.
@@ -9,8 +10,11 @@ pub mod config;
 pub mod endpoint;
 pub mod metrics;
 pub mod network_file;
+pub mod oxend;
+pub mod reachability;
 pub mod seed;
 
 pub use config::Config;
 pub use endpoint::Endpoint;
 pub use network_file::{Network, NetworkFile};
+pub use oxend::{OxendAddress, OxendClient, OxendHandle, OxendView};

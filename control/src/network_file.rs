@@ -241,6 +241,7 @@ mod tests {
             pubkey_x25519: X25519PublicKey([index.wrapping_add(1); 32]),
             pubkey_legacy: [index.wrapping_add(2); 32],
             swarm_id: u64::MAX - u64::from(index),
+            storage_server_version: ServiceNode::VERSION_DEFAULT,
         }
     }
 

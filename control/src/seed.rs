@@ -95,6 +95,7 @@ mod tests {
             pubkey_x25519: X25519PublicKey([index; 32]),
             pubkey_legacy: [index; 32],
             swarm_id: if index == 5 { ServiceNode::NO_SWARM } else { 7 },
+            storage_server_version: ServiceNode::VERSION_DEFAULT,
         };
         (1..=5).map(node).collect()
     }

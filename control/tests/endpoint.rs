@@ -21,6 +21,7 @@ fn nodes() -> Vec<ServiceNode> {
         pubkey_x25519: X25519PublicKey([index; 32]),
         pubkey_legacy: [index; 32],
         swarm_id: 7,
+        storage_server_version: ServiceNode::VERSION_DEFAULT,
     };
     (1..=3).map(node).collect()
 }

@@ -4,6 +4,8 @@ use core::cell::OnceCell;
 
 use cepa_wire::{Ed25519PublicKey, Signature, X25519PublicKey};
 use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
+use curve25519_dalek::scalar::Scalar;
+use curve25519_dalek::traits::IsIdentity as _;
 use ed25519_dalek::{Signer as _, SigningKey};
 use thiserror::Error;
 use x25519_dalek::{PublicKey, StaticSecret};
@@ -31,6 +33,11 @@ impl X25519SecretKey {
         key
     }
 
+    /// The bytes, for what keeps them.
+    pub fn to_bytes(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(self.0.to_bytes())
+    }
+
     /// Its public key. One multiplication: keep it where it is needed often.
     pub fn public_key(&self) -> X25519PublicKey {
         X25519PublicKey(PublicKey::from(&self.0).to_bytes())
@@ -47,6 +54,15 @@ impl X25519SecretKey {
     }
 }
 
+/// The public key of a legacy secret key: a scalar below the group's order, little endian, as Monero
+/// has them. `None` when it is zero, or not below the order.
+pub fn legacy_public_key(secret: &[u8; 32]) -> Option<[u8; 32]> {
+    let mut scalar = Option::<Scalar>::from(Scalar::from_canonical_bytes(*secret))?;
+    let point = EdwardsPoint::mul_base(&scalar);
+    scalar.zeroize();
+    (!point.is_identity()).then(|| point.compress().0)
+}
+
 /// An Ed25519 secret key (RFC 8032), expanded once. Zeroized when dropped; never printed.
 #[derive(Clone)]
 pub struct Ed25519SecretKey(SigningKey);
@@ -57,6 +73,17 @@ impl Ed25519SecretKey {
         let key = Self(SigningKey::from_bytes(&seed));
         seed.zeroize();
         key
+    }
+
+    /// From a seed and the public key behind it, the 64 bytes of libsodium; `None` when the public key
+    /// is not that of the seed.
+    pub fn from_seed_and_public(bytes: &[u8; 64]) -> Option<Self> {
+        SigningKey::from_keypair_bytes(bytes).ok().map(Self)
+    }
+
+    /// What [`Self::from_seed_and_public`] reads.
+    pub fn to_seed_and_public(&self) -> Zeroizing<[u8; 64]> {
+        Zeroizing::new(self.0.to_keypair_bytes())
     }
 
     /// The seed, for the file that keeps it.
@@ -72,6 +99,11 @@ impl Ed25519SecretKey {
     /// Signs.
     pub fn sign(&self, message: &[u8]) -> Signature {
         Signature(self.0.sign(message).to_bytes())
+    }
+
+    /// The legacy secret key of the same scalar, whose public key is the Ed25519 public key.
+    pub fn to_legacy(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(self.0.to_scalar().to_bytes())
     }
 
     /// The X25519 key of the same scalar (libsodium's `crypto_sign_ed25519_sk_to_curve25519`).
@@ -165,53 +197,8 @@ fn is_canonical(key: &Ed25519PublicKey) -> bool {
     !(*low >= 0xed && middle.iter().all(|byte| *byte == 0xff) && high & 0x7f == 0x7f)
 }
 
-/// A node's identity: the Ed25519 key that names it and signs, and the X25519 key of the same scalar
-/// that onions and CURVE are addressed to. The legacy key is the Ed25519 key, as for every node
-/// registered with unified keys.
-pub struct NodeKeys {
-    ed25519: Ed25519SecretKey,
-    x25519: X25519SecretKey,
-    ed25519_public: Ed25519PublicKey,
-    x25519_public: X25519PublicKey,
-}
-
-impl NodeKeys {
-    /// From a seed.
-    pub fn from_seed(seed: [u8; 32]) -> Self {
-        let ed25519 = Ed25519SecretKey::from_seed(seed);
-        let x25519 = ed25519.to_x25519();
-        Self {
-            ed25519_public: ed25519.public_key(),
-            x25519_public: x25519.public_key(),
-            ed25519,
-            x25519,
-        }
-    }
-
-    /// The signing key.
-    pub const fn ed25519(&self) -> &Ed25519SecretKey {
-        &self.ed25519
-    }
-
-    /// The key of onions and CURVE.
-    pub const fn x25519(&self) -> &X25519SecretKey {
-        &self.x25519
-    }
-
-    /// The key that names it.
-    pub const fn ed25519_public(&self) -> Ed25519PublicKey {
-        self.ed25519_public
-    }
-
-    /// The key that onions and CURVE are addressed to.
-    pub const fn x25519_public(&self) -> X25519PublicKey {
-        self.x25519_public
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use curve25519_dalek::Scalar;
     use curve25519_dalek::constants::EIGHT_TORSION;
     use ed25519_dalek::Verifier as _;
 

@@ -9,10 +9,12 @@ pub mod curve;
 pub mod key;
 pub mod message;
 pub mod mnemonic;
+pub mod node_keys;
 pub mod onion_v2;
 pub mod primitive;
 pub mod request_signature;
 pub mod swarm_space;
 
 pub use account::Account;
-pub use key::{Ed25519SecretKey, NodeKeys, X25519SecretKey};
+pub use key::{Ed25519SecretKey, X25519SecretKey};
+pub use node_keys::{NodeKeys, SecretKeys};

@@ -5,7 +5,7 @@ use cepa_crypto::request_signature::{
     Verifier, delete_answer_text, delete_text, retrieve_text, store_text,
 };
 use cepa_crypto::swarm_space::{message_hash, nearest_swarm, swarm_space};
-use cepa_crypto::{NodeKeys, onion_v2};
+use cepa_crypto::{NodeKeys, SecretKeys, onion_v2};
 use cepa_wire::onion::{Control, Frame, LayerAddress, RelayedOnion};
 use cepa_wire::request::ClientRequest;
 use cepa_wire::{Mailbox, Signature};
@@ -39,6 +39,25 @@ fn client_requests(golden: &Value) -> Vec<(ClientRequest, Value)> {
             Some((request, serde_json::from_slice(&reply).unwrap()))
         })
         .collect()
+}
+
+/// What the chain daemon of the recorded nodes gave out: their legacy keys are not their Ed25519 keys.
+#[test]
+fn secret_keys_of_the_chain_daemon_are_taken() {
+    let golden = read("golden.json");
+    for name in ["node0", "node1"] {
+        let node = &golden[name];
+        let keys = NodeKeys::from_secret_keys(&SecretKeys {
+            legacy: unhex(&node["legacy_sk"]).try_into().unwrap(),
+            ed25519: unhex(&node["ed_sk"]).try_into().unwrap(),
+            x25519: unhex(&node["x_sk"]).try_into().unwrap(),
+        });
+        let keys = keys.unwrap();
+        let legacy = hex::encode(keys.legacy_public());
+        assert_eq!(legacy, node["legacy_pk"].as_str().unwrap());
+        let x25519 = keys.x25519_public().to_hex();
+        assert_eq!(x25519, node["x_pk"].as_str().unwrap());
+    }
 }
 
 /// The recorded nodes' X25519 keys are those of their Ed25519 keys here.

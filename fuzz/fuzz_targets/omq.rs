@@ -12,7 +12,8 @@ fuzz_target!(|input: &[u8]| {
         Some(Message::Command { name, parts: body }) => {
             assert_eq!((name.as_bytes(), body.len() + 1), (&parts[0][..], parts.len()));
         }
-        Some(Message::Refused { word, tag }) => {
+        Some(Message::Refused { word, tag, command }) => {
+            assert_eq!(command.is_some(), parts.len() > 1 && parts[1] != "REPLY");
             assert_eq!(word, parts[0]);
             assert_eq!(tag.is_some(), parts.len() > 2 && parts[1] == "REPLY");
             assert!(tag.is_none_or(|tag| tag == parts[2]));

@@ -142,8 +142,9 @@ async fn read_body(
 
 /// The reachability test of other nodes: proves which node answers here.
 fn pong(tile: &Tile) -> Response<Full<Bytes>> {
+    count(&tile.counters.ping_https);
     let mut response = response(200, "text/plain", Bytes::new());
-    let key = STANDARD.encode(tile.keys.ed25519_public().as_bytes());
+    let key = STANDARD.encode(tile.keys.legacy_public());
     if let Ok(value) = HeaderValue::from_str(&key) {
         response.headers_mut().insert("X-Oxen-Snode-Pubkey", value);
     }

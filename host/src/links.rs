@@ -121,10 +121,17 @@ fn dial(tile: &Rc<Tile>, node: &ServiceNode) -> Rc<Link> {
         .by_peer
         .borrow_mut()
         .insert(node.pubkey_x25519, Rc::clone(&link));
-    let address = SocketAddrV4::new(node.ip, node.omq_port);
+    // Of a node without a proof nobody knows the address: 0.0.0.0 would be this machine.
+    let address = node
+        .is_contactable()
+        .then_some(SocketAddrV4::new(node.ip, node.omq_port));
     let (tile, dialled) = (Rc::clone(tile), Rc::clone(&link));
     spawn_local(async move {
-        if let Some(Ok(stream)) = within(DIAL_TIMEOUT, TcpStream::connect(address)).await {
+        let stream = match address {
+            Some(address) => within(DIAL_TIMEOUT, TcpStream::connect(address)).await,
+            None => None,
+        };
+        if let Some(Ok(stream)) = stream {
             link::run(tile, dialled, stream, Side::Dialled).await;
         } else {
             count(&tile.counters.omq_failed);

@@ -88,7 +88,10 @@ pub(crate) fn handle_command(tile: &Rc<Tile>, link: &Rc<Link>, name: &str, mut p
         return refuse(tile, link, omq::reply(tag, busy));
     }
     match command {
-        Command::Ping => reply(tile, link, tag, vec![word("pong")]),
+        Command::Ping => {
+            count(&tile.counters.ping_omq);
+            reply(tile, link, tag, vec![word("pong")]);
+        }
         Command::Data => serve(tile, link, tag, |tile| take_transfer(tile, parts)),
         Command::OnionRequest => serve(tile, link, tag, |tile| relay_onion(tile, parts)),
         Command::StorageCc => serve(tile, link, tag, |tile| serve_forwarded(tile, parts)),

@@ -110,6 +110,16 @@ counters! {
     omq_refused,
     /// OMQ messages dropped: unknown word, unknown tag, queue full.
     omq_dropped,
+    /// Reachability tests of this node over HTTPS.
+    ping_https,
+    /// Reachability tests of this node over OMQ.
+    ping_omq,
+    /// Reachability tests of this node over QUIC.
+    ping_quic,
+    /// Peers that passed a reachability test of ours.
+    peer_reachable,
+    /// Peers that failed a reachability test of ours.
+    peer_unreachable,
     /// Commands between shards dropped because the ring was full.
     ring_dropped,
 }

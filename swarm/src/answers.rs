@@ -99,7 +99,10 @@ pub(crate) fn active_nodes(local: Local<'_>) -> Answer {
         bytes.extend_from_slice(&node.ip.octets());
         bytes.extend_from_slice(&node.port.to_be_bytes());
         bytes.extend_from_slice(&node.omq_port.to_be_bytes());
-        bytes.extend(VERSION.map(|part| u8::try_from(part).unwrap_or(u8::MAX)));
+        bytes.extend(
+            node.storage_server_version
+                .map(|part| u8::try_from(part).unwrap_or(u8::MAX)),
+        );
     }
     Answer {
         status: 200,

@@ -384,6 +384,7 @@ mod tests {
             pubkey_ed25519: key(*number),
             pubkey_x25519: cepa_wire::X25519PublicKey([*number; 32]),
             pubkey_legacy: [*number; 32],
+            storage_server_version: ServiceNode::VERSION_DEFAULT,
             swarm_id: *swarm_id,
         });
         View::new(nodes.collect(), &key(1))

@@ -9,6 +9,7 @@
 pub mod answer;
 pub mod bt;
 pub mod bt_stream;
+pub mod contact;
 pub mod host;
 mod json;
 pub mod key;
@@ -16,6 +17,7 @@ pub mod mailbox;
 pub mod missed;
 pub mod omq;
 pub mod onion;
+pub mod oxend;
 pub mod record;
 pub mod request;
 pub mod service_node;

@@ -26,6 +26,8 @@ pub enum Message {
         word: Bytes,
         /// The tag, when the word came with `REPLY tag`.
         tag: Option<Bytes>,
+        /// The name of the command, when the word came with that instead.
+        command: Option<Bytes>,
     },
     /// A command, a request (its first part is the tag) or one-way, as the command's name decides.
     Command {
@@ -54,11 +56,11 @@ impl Message {
             | b"NOT_A_SERVICE_NODE"
             | b"UNKNOWNCOMMAND"
             | b"NO_REPLY_TAG" => {
-                let is_reply = parts.next().is_some_and(|part| part.as_ref() == b"REPLY");
-                Some(Self::Refused {
-                    word,
-                    tag: if is_reply { parts.next() } else { None },
-                })
+                let (command, tag) = match parts.next() {
+                    Some(part) if part.as_ref() == b"REPLY" => (None, parts.next()),
+                    command => (command, None),
+                };
+                Some(Self::Refused { word, tag, command })
             }
             name => {
                 let is_word = !name.is_empty()
@@ -121,12 +123,18 @@ mod tests {
             refused,
             Some(Message::Refused {
                 word,
-                tag: Some(Bytes::from_static(b"t"))
+                tag: Some(Bytes::from_static(b"t")),
+                command: None,
             })
         );
         let unknown = parse(&["UNKNOWNCOMMAND", "foo.bar"]);
         let word = Bytes::from_static(b"UNKNOWNCOMMAND");
-        assert_eq!(unknown, Some(Message::Refused { word, tag: None }));
+        let expected = Message::Refused {
+            word,
+            tag: None,
+            command: Some(Bytes::from_static(b"foo.bar")),
+        };
+        assert_eq!(unknown, Some(expected));
         let command = Message::Command {
             name: "sn.ping".into(),
             parts: vec![Bytes::from_static(b"t")],

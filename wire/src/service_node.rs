@@ -24,14 +24,24 @@ pub struct ServiceNode {
     pub pubkey_legacy: [u8; 32],
     /// Its swarm; [`ServiceNode::NO_SWARM`] while it is decommissioned.
     pub swarm_id: u64,
+    /// The version of the storage server that it reports.
+    pub storage_server_version: [u16; 3],
 }
 
 impl ServiceNode {
     /// The swarm id of a node that is in no swarm.
     pub const NO_SWARM: u64 = u64::MAX;
+    /// The version of a node whose source does not tell: what nodes of the network report.
+    pub const VERSION_DEFAULT: [u16; 3] = [2, 11, 0];
+
+    /// Whether it can be reached as far as its entry tells: the chain daemon lists nodes whose first
+    /// proof is still to come with the address 0.0.0.0 and ports 0.
+    pub const fn is_contactable(&self) -> bool {
+        !self.ip.is_unspecified() && self.port != 0 && self.omq_port != 0
+    }
 
     /// An entry of `network.json`: `{"ip","port","omq_port","pubkey_ed25519","pubkey_x25519",
-    /// "pubkey_legacy","swarm_id"}`, the swarm id in decimal as a string.
+    /// "pubkey_legacy","swarm_id","storage_server_version"}`, the swarm id in decimal as a string.
     pub fn to_network_json(&self) -> Value {
         json!({
             "ip": self.ip.to_string(),
@@ -41,6 +51,7 @@ impl ServiceNode {
             "pubkey_x25519": self.pubkey_x25519.to_hex(),
             "pubkey_legacy": hex::encode(self.pubkey_legacy),
             "swarm_id": self.swarm_id.to_string(),
+            "storage_server_version": self.storage_server_version,
         })
     }
 
@@ -58,6 +69,7 @@ impl ServiceNode {
             swarm_id: swarm_id.ok_or_else(|| {
                 "`swarm_id` must be a decimal number below 2^64, written as a string".to_owned()
             })?,
+            storage_server_version: Self::read_version(value),
         })
     }
 
@@ -80,7 +92,7 @@ impl ServiceNode {
             ),
             ("storage_lmq_port", self.omq_port.into()),
             ("storage_port", self.port.into()),
-            ("storage_server_version", json!([2, 11, 0])),
+            ("storage_server_version", json!(self.storage_server_version)),
             ("swarm", format!("{:x}", self.swarm_id).into()),
             ("swarm_id", self.swarm_id.into()),
         ];
@@ -104,12 +116,33 @@ impl ServiceNode {
                 .get("swarm_id")
                 .and_then(Value::as_u64)
                 .unwrap_or(Self::NO_SWARM),
+            storage_server_version: Self::read_version(value),
         })
+    }
+
+    /// `storage_server_version` of an entry; [`Self::VERSION_DEFAULT`] where there is none.
+    pub(crate) fn read_version(value: &Value) -> [u16; 3] {
+        let part = |part: &Value| part.as_u64().and_then(|part| u16::try_from(part).ok());
+        let version = value
+            .get("storage_server_version")
+            .and_then(Value::as_array);
+        match version.map(Vec::as_slice) {
+            Some([major, minor, patch]) => match (part(major), part(minor), part(patch)) {
+                (Some(major), Some(minor), Some(patch)) => [major, minor, patch],
+                _ => Self::VERSION_DEFAULT,
+            },
+            _ => Self::VERSION_DEFAULT,
+        }
     }
 
     /// Its name in swarm answers: the legacy key in base32z, and `.snode`.
     pub fn address(&self) -> String {
         base32z(&self.pubkey_legacy) + ".snode"
+    }
+
+    /// Its name as the host of a reachability test: the Ed25519 key in base32z, and `.snode`.
+    pub fn host_name(&self) -> String {
+        base32z(self.pubkey_ed25519.as_bytes()) + ".snode"
     }
 
     /// An entry of `snodes` in a swarm answer: `address`, `ip`, `port` (a string), `port_https`,
@@ -147,6 +180,7 @@ impl ServiceNode {
             pubkey_x25519: X25519PublicKey(read_key(value, "pubkey_x25519")?),
             pubkey_legacy: read_key(value, "pubkey_legacy").unwrap_or_default(),
             swarm_id: Self::NO_SWARM,
+            storage_server_version: Self::VERSION_DEFAULT,
         })
     }
 }
@@ -203,6 +237,7 @@ mod tests {
             pubkey_x25519: X25519PublicKey([2; 32]),
             pubkey_legacy: [3; 32],
             swarm_id: (1 << 63) + 1,
+            storage_server_version: [2, 10, 300],
         }
     }
 
@@ -218,6 +253,7 @@ mod tests {
         let swarm = serde_json::from_slice(&node.to_swarm_tree().to_json()).unwrap();
         let without_swarm = ServiceNode {
             swarm_id: ServiceNode::NO_SWARM,
+            storage_server_version: ServiceNode::VERSION_DEFAULT,
             ..node
         };
         assert_eq!(ServiceNode::from_swarm_json(&swarm), Ok(without_swarm));

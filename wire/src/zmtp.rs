@@ -3,6 +3,8 @@
 //! Views check once and cannot fail afterwards; the [`Decoder`] takes bytes however they are cut and
 //! holds no more than what has arrived and its limit allows.
 
+pub mod null;
+
 use bytes::{Buf as _, Bytes, BytesMut};
 use thiserror::Error;
 
@@ -22,8 +24,8 @@ pub enum ZmtpError {
     /// The greeting is not ZMTP 3.
     #[error("greeting is not ZMTP 3")]
     Greeting,
-    /// The greeting names another mechanism than CURVE.
-    #[error("mechanism is not CURVE")]
+    /// The greeting names another mechanism than ours.
+    #[error("mechanism is not the expected one")]
     Mechanism,
     /// A frame's flags are not of this version.
     #[error("unknown frame flags")]
@@ -39,33 +41,63 @@ pub enum ZmtpError {
     Command,
 }
 
-/// A greeting of ours: version 3.1, CURVE.
-pub fn greeting(as_server: bool) -> [u8; GREETING_SIZE] {
-    let mut greeting = [0; GREETING_SIZE];
-    let head: [u8; 33] = *b"\xff\0\0\0\0\0\0\0\0\x7f\x03\x01CURVE\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
-    for (to, from) in greeting
-        .iter_mut()
-        .zip(head.into_iter().take(32).chain([u8::from(as_server)]))
-    {
-        *to = from;
-    }
-    greeting
+/// What secures a connection (RFC 23, "Security mechanisms").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mechanism {
+    /// Nothing: within a machine ([`null`]).
+    Null,
+    /// CURVE (RFC 26): between machines.
+    Curve,
 }
 
-/// Checks a peer's greeting: signature, version 3 or later, CURVE. Which side it takes does not
-/// matter: with CURVE the handshake tells.
+impl Mechanism {
+    /// Its name with zeros behind it.
+    const fn field(self) -> [u8; MECHANISM_SIZE] {
+        match self {
+            Self::Null => *b"NULL\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+            Self::Curve => *b"CURVE\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+        }
+    }
+
+    /// A greeting of ours: version 3.1. `as_server` means nothing with NULL, and is false there.
+    pub fn greeting(self, as_server: bool) -> [u8; GREETING_SIZE] {
+        let head = *b"\xff\0\0\0\0\0\0\0\0\x7f\x03\x01";
+        let tail = self.field().into_iter().chain([u8::from(as_server)]);
+        let mut greeting = [0; GREETING_SIZE];
+        for (to, from) in greeting.iter_mut().zip(head.into_iter().chain(tail)) {
+            *to = from;
+        }
+        greeting
+    }
+
+    /// Checks a peer's greeting: signature, version 3 or later, this mechanism. Which side it takes
+    /// does not matter: with CURVE the handshake tells, with NULL nothing depends on it.
+    pub fn check_greeting(self, greeting: &[u8; GREETING_SIZE]) -> Result<(), ZmtpError> {
+        let [0xff, _, _, _, _, _, _, _, _, 0x7f, major, _, rest @ ..] = greeting else {
+            return Err(ZmtpError::Greeting);
+        };
+        if *major < 3 {
+            return Err(ZmtpError::Greeting);
+        }
+        if rest.starts_with(&self.field()) {
+            Ok(())
+        } else {
+            Err(ZmtpError::Mechanism)
+        }
+    }
+}
+
+/// Size of a mechanism's name in a greeting.
+const MECHANISM_SIZE: usize = 20;
+
+/// A greeting of ours with CURVE.
+pub fn greeting(as_server: bool) -> [u8; GREETING_SIZE] {
+    Mechanism::Curve.greeting(as_server)
+}
+
+/// Checks a peer's greeting with CURVE.
 pub fn check_greeting(greeting: &[u8; GREETING_SIZE]) -> Result<(), ZmtpError> {
-    let [0xff, _, _, _, _, _, _, _, _, 0x7f, major, _, mechanism @ ..] = greeting else {
-        return Err(ZmtpError::Greeting);
-    };
-    if *major < 3 {
-        return Err(ZmtpError::Greeting);
-    }
-    if mechanism.starts_with(b"CURVE\0") {
-        Ok(())
-    } else {
-        Err(ZmtpError::Mechanism)
-    }
+    Mechanism::Curve.check_greeting(greeting)
 }
 
 /// A frame: a part of a message, or a command.

@@ -164,28 +164,34 @@ fn the_words_of_real_nodes_are_known() {
         let event = kind(&events, "probe").find(|event| event["name"] == name);
         Message::parse(parts(&event.unwrap()["replies"][0])).unwrap()
     };
-    let refused = |word: &'static str, tag: Option<&'static str>| Message::Refused {
-        word: word.into(),
-        tag: tag.map(Bytes::from),
+    let refused = |word: &'static str, tag: Option<&'static str>, command: Option<&'static str>| {
+        Message::Refused {
+            word: word.into(),
+            tag: tag.map(Bytes::from),
+            command: command.map(Bytes::from),
+        }
     };
     assert_eq!(answer("hi"), Message::Hello);
     assert_eq!(answer("hi as SN"), Message::Hello);
     assert_eq!(
         answer("unknown cmd with tag"),
-        refused("UNKNOWNCOMMAND", None)
+        refused("UNKNOWNCOMMAND", None, Some("foo.bar"))
     );
-    assert_eq!(answer("request with no tag"), refused("NO_REPLY_TAG", None));
+    assert_eq!(
+        answer("request with no tag"),
+        refused("NO_REPLY_TAG", None, Some("storage.info"))
+    );
     assert_eq!(
         answer("sn.ping as non-SN"),
-        refused("FORBIDDEN_SN", Some("tag1"))
+        refused("FORBIDDEN_SN", Some("tag1"), None)
     );
     assert_eq!(
         answer("service.get_stats as client"),
-        refused("FORBIDDEN", Some("tag1"))
+        refused("FORBIDDEN", Some("tag1"), None)
     );
     assert_eq!(
         answer("notify.block as client"),
-        refused("FORBIDDEN", Some("1"))
+        refused("FORBIDDEN", Some("1"), None)
     );
     let hi = kind(&events, "probe").next().unwrap();
     assert_eq!(Message::parse(parts(&hi["sent"])), Some(Message::Hi));

@@ -111,9 +111,10 @@ async fn parent_exit(is_wanted: bool) {
 /// What the operator puts into the network file. Said before anything can fail for want of it.
 fn print_identity(keys: &NodeKeys) -> Result<(), Failure> {
     let (ed25519, x25519) = (keys.ed25519_public(), keys.x25519_public());
+    let legacy = hex::encode(keys.legacy_public());
     writeln!(
         io::stdout(),
-        "pubkey_ed25519 {ed25519}\npubkey_x25519  {x25519}\npubkey_legacy  {ed25519}"
+        "pubkey_ed25519 {ed25519}\npubkey_x25519  {x25519}\npubkey_legacy  {legacy}"
     )
     .map_err(|fault| Failure::new(format!("cannot print: {fault}")))
 }

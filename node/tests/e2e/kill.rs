@@ -40,8 +40,9 @@ impl Process {
             omq_port,
             pubkey_ed25519: keys.ed25519_public(),
             pubkey_x25519: keys.x25519_public(),
-            pubkey_legacy: keys.ed25519_public().0,
+            pubkey_legacy: keys.legacy_public(),
             swarm_id: 0,
+            storage_server_version: ServiceNode::VERSION_DEFAULT,
         };
         let network = serde_json::json!({ "service_nodes": [node.to_network_json()] });
         let path = |name: &str| dir.path().join(name).display().to_string();

@@ -150,8 +150,9 @@ pub(crate) fn service_node(node: &Node, swarm_id: u64) -> ServiceNode {
         omq_port: node.omq_port,
         pubkey_ed25519: keys.ed25519_public(),
         pubkey_x25519: keys.x25519_public(),
-        pubkey_legacy: keys.ed25519_public().0,
+        pubkey_legacy: keys.legacy_public(),
         swarm_id,
+        storage_server_version: ServiceNode::VERSION_DEFAULT,
     }
 }
 

@@ -36,6 +36,7 @@ pub(crate) fn net() -> Net {
             pubkey_ed25519: keys.ed25519_public(),
             pubkey_x25519: keys.x25519_public(),
             pubkey_legacy: keys.ed25519_public().0,
+            storage_server_version: ServiceNode::VERSION_DEFAULT,
             swarm_id,
         });
     let view = View::new(nodes.collect(), &keys[0].ed25519_public());

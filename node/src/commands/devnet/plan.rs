@@ -115,15 +115,15 @@ impl PlannedNode {
         };
         let directory = directory.join(format!("node-{index:02}"));
         let keys = identity::load_or_create(&directory.join("data"))?;
-        let pubkey_ed25519 = keys.ed25519_public();
         let entry = ServiceNode {
             ip: Ipv4Addr::LOCALHOST,
             port,
             omq_port,
-            pubkey_ed25519,
+            pubkey_ed25519: keys.ed25519_public(),
             pubkey_x25519: keys.x25519_public(),
-            pubkey_legacy: pubkey_ed25519.0,
+            pubkey_legacy: keys.legacy_public(),
             swarm_id,
+            storage_server_version: ServiceNode::VERSION_DEFAULT,
         };
         Ok(Self { directory, entry })
     }
