@@ -82,8 +82,13 @@ async fn answer(tile: &Rc<Tile>, request: Request<Incoming>) -> Response<Full<By
     match (request.method(), request.uri().path()) {
         (&Method::POST, "/onion_req/v2") => match read_body(tile, request).await {
             Ok(body) => {
-                let (status, body) = onions::enter(tile, &body).await;
-                response(status, "text/plain", body)
+                let returned = onions::enter(tile, &body).await;
+                let mut response = response(returned.status, "text/plain", returned.body);
+                let told = returned.content_type.as_deref().map(HeaderValue::from_str);
+                if let Some(Ok(content_type)) = told {
+                    response.headers_mut().insert(CONTENT_TYPE, content_type);
+                }
+                response
             }
             Err(refused) => refused,
         },

@@ -5,6 +5,7 @@ mod board;
 mod certificate;
 pub mod clock;
 mod disk;
+mod gate;
 mod handover;
 mod https;
 mod link;
@@ -13,10 +14,12 @@ pub mod log;
 mod missed;
 mod omq;
 mod onions;
+mod outside;
 mod random;
 mod requests;
 mod ring;
 mod store;
+mod subscribers;
 mod tile;
 mod wait;
 
@@ -39,6 +42,8 @@ use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use thiserror::Error;
 
 pub use crate::board::StoreBoard;
+pub use crate::gate::{Entered, Entering, Gate};
+pub use crate::outside::{Outgoing, Outside, ServerAnswer};
 use crate::tile::TileSeed;
 
 /// What control publishes and every shard reads: the view, and the data plane's table of it.
@@ -76,6 +81,10 @@ pub struct NodeSettings {
     /// How the message log is set up; its capacity is that of all shards together. The key of its
     /// tables is drawn at start.
     pub store: Settings,
+    /// Who is asked beside the shards.
+    pub outside: Outside,
+    /// Most subscriptions to new messages at a time.
+    pub monitor_count_max: usize,
 }
 
 /// Why a node does not start. Each says what to do.
@@ -114,6 +123,7 @@ pub enum StartError {
 pub struct RunningNode {
     stop: Arc<AtomicBool>,
     stores: Arc<StoreBoard>,
+    gate: Gate,
     tiles: Vec<ExecutorJoinHandle<()>>,
 }
 
@@ -126,6 +136,11 @@ impl RunningNode {
     /// What the shards say of their logs.
     pub fn stores(&self) -> Arc<StoreBoard> {
         Arc::clone(&self.stores)
+    }
+
+    /// The door for what comes in elsewhere.
+    pub fn gate(&self) -> Gate {
+        self.gate.clone()
     }
 
     /// Waits until every shard has stopped; the error names what went wrong.
@@ -147,29 +162,30 @@ pub fn start(
         !settings.shard_cpus.is_empty(),
         "a node has at least one shard"
     );
+    let (https, omq) = free_addresses(&settings)?;
     let data_dir = make_data_dir(settings.data_dir)?;
     let in_data_dir = |source| StartError::DataDir {
         path: data_dir.clone(),
         source,
     };
-    let https = SocketAddr::from((settings.bind_ip, settings.https_port));
-    let omq = SocketAddr::from((settings.bind_ip, settings.omq_port));
-    check_free(https)?;
-    check_free(omq)?;
     let tls = certificate::server_config(&data_dir)?;
     let tile_count = settings.shard_cpus.len();
     let log_count = read_log_count(&data_dir, tile_count).map_err(in_data_dir)?;
     let keys = Arc::new(settings.keys);
     let stop = Arc::new(AtomicBool::new(false));
     let stores = Arc::new(StoreBoard::new(tile_count));
+    let (gate, gate_ends) = gate::make_gate(tile_count);
+    let monitor_bound = subscribers::MonitorBound::new(settings.monitor_count_max);
     let mut node = RunningNode {
         stop: Arc::clone(&stop),
         stores: Arc::clone(&stores),
+        gate,
         tiles: Vec::new(),
     };
     let anew = missed::make_anew(tile_count);
     let (report, reports) = sync_channel(tile_count);
-    for (index, rings) in ring::make_rings(tile_count).into_iter().enumerate() {
+    let ends = ring::make_rings(tile_count).into_iter().zip(gate_ends);
+    for (index, (rings, gate)) in ends.enumerate() {
         let seed = TileSeed {
             index,
             tile_count,
@@ -185,7 +201,10 @@ pub fn start(
             counters: Arc::clone(counters),
             board: Arc::clone(&stores),
             rings,
+            gate,
             anew: Arc::clone(&anew),
+            outside: settings.outside.clone(),
+            monitor_bound: monitor_bound.clone(),
             stop: Arc::clone(&stop),
         };
         let cpu = settings.shard_cpus[index];
@@ -207,6 +226,15 @@ pub fn start(
         }
     }
     Ok(node)
+}
+
+/// Where HTTPS and OMQ will listen, and nobody does yet.
+fn free_addresses(settings: &NodeSettings) -> Result<(SocketAddr, SocketAddr), StartError> {
+    let https = SocketAddr::from((settings.bind_ip, settings.https_port));
+    let omq = SocketAddr::from((settings.bind_ip, settings.omq_port));
+    check_free(https)?;
+    check_free(omq)?;
+    Ok((https, omq))
 }
 
 /// The settings of one log among as many.

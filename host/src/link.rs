@@ -5,6 +5,7 @@ use core::cell::{Cell, RefCell};
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use cepa_crypto::curve::Connection;
@@ -17,6 +18,7 @@ use glommio::spawn_local;
 
 use crate::clock;
 use crate::omq::handle_command;
+use crate::subscribers::LinkSubscriber;
 use crate::tile::Tile;
 use crate::wait::{Notify, within};
 
@@ -46,12 +48,16 @@ pub(crate) struct Link {
     next_tag: Cell<u64>,
     wake_writer: Notify,
     closed: Cell<bool>,
+    /// Names the link among all of the node.
+    pub(crate) number: u64,
+    /// What it is told of new messages, if it asked for that.
+    pub(crate) subscriber: RefCell<Option<Arc<LinkSubscriber>>>,
     /// Requests of the peer that are being served.
     pub(crate) serving: Cell<usize>,
 }
 
 impl Link {
-    pub(crate) fn new(connection: Connection) -> Rc<Self> {
+    pub(crate) fn new(connection: Connection, number: u64) -> Rc<Self> {
         Rc::new(Self {
             connection: RefCell::new(connection),
             waiting: RefCell::default(),
@@ -60,6 +66,8 @@ impl Link {
             next_tag: Cell::new(0),
             wake_writer: Notify::default(),
             closed: Cell::new(false),
+            number,
+            subscriber: RefCell::default(),
             serving: Cell::new(0),
         })
     }
@@ -127,6 +135,9 @@ impl Link {
     /// Ends the link: both tasks stop, and whoever waits for a reply is told.
     pub(crate) fn close(&self) {
         self.closed.set(true);
+        if let Some(subscriber) = self.subscriber.borrow_mut().take() {
+            subscriber.close();
+        }
         self.waiting.borrow_mut().clear();
         self.queued.borrow_mut().clear();
         self.wake_writer.notify();

@@ -116,7 +116,7 @@ fn dial(tile: &Rc<Tile>, node: &ServiceNode) -> Rc<Link> {
         &identity,
         random::bytes(),
     );
-    let link = Link::new(connection);
+    let link = Link::new(connection, tile.next_link_number());
     tile.links
         .by_peer
         .borrow_mut()
@@ -151,7 +151,8 @@ pub(crate) fn accept(tile: &Rc<Tile>, stream: TcpStream) {
     }
     count(&tile.counters.omq_accepted);
     tile.links.accepted_count.update(|count| count + 1);
-    let link = Link::new(Connection::server(tile.keys.x25519(), random::bytes()));
+    let connection = Connection::server(tile.keys.x25519(), random::bytes());
+    let link = Link::new(connection, tile.next_link_number());
     let tile = Rc::clone(tile);
     spawn_local(async move {
         link::run(Rc::clone(&tile), link, stream, Side::Accepted).await;

@@ -13,7 +13,7 @@ use glommio::spawn_local;
 
 use crate::link::Link;
 use crate::tile::Tile;
-use crate::{onions, requests};
+use crate::{onions, requests, subscribers};
 
 /// Requests of one peer that may be under way: beyond, it is told to come back.
 const SERVING_COUNT_MAX: usize = 1024;
@@ -24,6 +24,8 @@ enum Command<'a> {
     Data,
     OnionRequest,
     StorageCc,
+    /// `monitor.messages`
+    Monitor,
     /// `storage.<method>`
     Client(&'a str),
 }
@@ -35,6 +37,7 @@ impl<'a> Command<'a> {
             "sn.data" => Some(Self::Data),
             "sn.onion_request" => Some(Self::OnionRequest),
             "sn.storage_cc" => Some(Self::StorageCc),
+            "monitor.messages" => Some(Self::Monitor),
             _ => name
                 .strip_prefix("storage.")
                 .filter(|method| ClientRequest::is_method(method))
@@ -43,7 +46,7 @@ impl<'a> Command<'a> {
     }
 
     const fn is_for_nodes(&self) -> bool {
-        !matches!(self, Self::Client(_))
+        !matches!(self, Self::Client(_) | Self::Monitor)
     }
 }
 
@@ -95,6 +98,14 @@ pub(crate) fn handle_command(tile: &Rc<Tile>, link: &Rc<Link>, name: &str, mut p
         Command::Data => serve(tile, link, tag, |tile| take_transfer(tile, parts)),
         Command::OnionRequest => serve(tile, link, tag, |tile| relay_onion(tile, parts)),
         Command::StorageCc => serve(tile, link, tag, |tile| serve_forwarded(tile, parts)),
+        Command::Monitor => {
+            let subscribed = Rc::clone(link);
+            serve(tile, link, tag, |tile| async move {
+                let body = parts.first().map_or(&[][..], |part| part);
+                let reply = subscribers::subscribe_link(&tile, &subscribed, body).await;
+                Some(vec![reply])
+            });
+        }
         Command::Client(method) => {
             let method = method.to_owned();
             serve(tile, link, tag, move |tile| {
@@ -138,7 +149,8 @@ where
 /// `sn.onion_request [dict]` -> `[code][body]`
 async fn relay_onion(tile: Rc<Tile>, parts: Vec<Bytes>) -> Option<Vec<Bytes>> {
     let (status, body) = if let [part] = parts.as_slice() {
-        onions::relay(&tile, part).await
+        let returned = onions::relay(&tile, part).await;
+        (returned.status, returned.body)
     } else {
         count(&tile.counters.onion_malformed);
         let got = parts.len();

@@ -9,14 +9,32 @@ use cepa_relay::onion::{self, Hop, Refusal, ReturnLayer, Step, read_peer_answer}
 use cepa_swarm::limits::ONION_TIMEOUT;
 use cepa_wire::Ed25519PublicKey;
 use cepa_wire::answer::Answer;
+use cepa_wire::onion::Proxy;
 use cepa_wire::request::ClientRequest;
 
 use crate::links::Blame;
 use crate::tile::Tile;
 use crate::{NetworkView, links, random, requests};
 
-/// An onion's answer on its way back: status and body.
-type Returned = (u16, Bytes);
+/// An onion's answer on its way back.
+pub(crate) struct Returned {
+    /// HTTP status.
+    pub(crate) status: u16,
+    /// The body.
+    pub(crate) body: Bytes,
+    /// Its type: that of a server's answer; text for all others.
+    pub(crate) content_type: Option<String>,
+}
+
+impl Returned {
+    const fn text(status: u16, body: Bytes) -> Self {
+        Self {
+            status,
+            body,
+            content_type: None,
+        }
+    }
+}
 
 /// An onion from a client: we are the guard.
 pub(crate) async fn enter(tile: &Rc<Tile>, body: &[u8]) -> Returned {
@@ -32,9 +50,9 @@ async fn step(tile: &Rc<Tile>, input: &[u8], peel: fn(Hop<'_>, &[u8]) -> Step) -
     let network = tile.network.load_full();
     let Some(_running) = tile.begin_request() else {
         count(&tile.counters.refused_busy);
-        return (503, Bytes::from_static(b"Server busy, try again later"));
+        return busy();
     };
-    if network.view.unready_reason().is_some() {
+    if tile.is_unready() {
         return refuse(tile, &Refusal::NotReady(tile.keys.ed25519_public()));
     }
     let hop = Hop {
@@ -59,8 +77,7 @@ async fn step(tile: &Rc<Tile>, input: &[u8], peel: fn(Hop<'_>, &[u8]) -> Step) -
             count(refusal.counter(&tile.counters));
             seal(&return_layer, refusal.answer())
         }
-        // Nobody here asks servers.
-        Step::Proxy { .. } => refuse(tile, &Refusal::NoProxy),
+        Step::Proxy { server, body } => ask_server(tile, server, body).await,
         Step::Refuse(refusal) => refuse(tile, &refusal),
     }
 }
@@ -87,9 +104,9 @@ async fn forward(
         return refuse(tile, &Refusal::NextTimeout);
     };
     match read_peer_answer(&parts) {
-        Ok(returned) => {
+        Ok((status, body)) => {
             count(&tile.counters.onion_forwarded);
-            returned
+            Returned::text(status, body)
         }
         Err(refusal) => refuse(tile, &refusal),
     }
@@ -104,13 +121,34 @@ async fn deliver(tile: &Rc<Tile>, payload: &[u8], return_layer: &ReturnLayer) ->
     seal(return_layer, answer)
 }
 
+fn busy() -> Returned {
+    Returned::text(503, Bytes::from_static(b"Server busy, try again later"))
+}
+
+/// Passes the opened layer to a server; what that says goes back as it is.
+async fn ask_server(tile: &Tile, server: Proxy, body: Bytes) -> Returned {
+    if !tile.outside.has_servers() {
+        return refuse(tile, &Refusal::NoProxy);
+    }
+    let Some(answer) = tile.outside.ask_server(server, body).await else {
+        count(&tile.counters.refused_busy);
+        return busy();
+    };
+    count(answer.end.counter(&tile.counters));
+    Returned {
+        status: answer.status,
+        body: answer.body,
+        content_type: answer.content_type,
+    }
+}
+
 /// Whatever the answer is, the relays on its way see 200: only the client reads the status inside.
 fn seal(return_layer: &ReturnLayer, answer: Answer) -> Returned {
-    (200, Bytes::from(return_layer.seal(answer, random::bytes())))
+    Returned::text(200, Bytes::from(return_layer.seal(answer, random::bytes())))
 }
 
 fn refuse(tile: &Tile, refusal: &Refusal) -> Returned {
     count(refusal.counter(&tile.counters));
     let answer = refusal.answer();
-    (answer.status, answer.into_http_body().1)
+    Returned::text(answer.status, answer.into_http_body().1)
 }

@@ -9,7 +9,6 @@ use cepa_relay::counters::count;
 use cepa_storage::{Outcome, StoreFault, Ticket};
 use cepa_swarm::exchange::{Action, Event, Exchange, Local, Origin};
 use cepa_swarm::limits::MEMBER_TIMEOUT;
-use cepa_swarm::oxend::OxendReply;
 use cepa_swarm::transfer::{self, Accepted};
 use cepa_wire::answer::Answer;
 use cepa_wire::request::{ClientRequest, RequestError};
@@ -107,7 +106,14 @@ async fn carry_out(tile: &Rc<Tile>, network: &NetworkView, action: Action) -> (T
             count(counter);
             (ticket, reply.map_or(Event::NoReply, Event::Reply))
         }
-        Action::Oxend { ticket, .. } => (ticket, Event::Oxend(OxendReply::NoReply)),
+        Action::Oxend {
+            ticket,
+            endpoint,
+            params,
+        } => {
+            let reply = tile.outside.ask_oxend(endpoint, params).await;
+            (ticket, Event::Oxend(reply))
+        }
         // Is carried out at once.
         Action::Missed { .. } => (Ticket(u64::MAX), Event::NoReply),
     }
@@ -166,14 +172,18 @@ fn count_answer(tile: &Tile, answer: &Answer) {
 
 impl Tile {
     /// Lets a step of swarm see what this node knows now.
-    fn with_local<T>(&self, network: &NetworkView, step: impl FnOnce(Local<'_>) -> T) -> T {
+    pub(crate) fn with_local<T>(
+        &self,
+        network: &NetworkView,
+        step: impl FnOnce(Local<'_>) -> T,
+    ) -> T {
         let health = self.health.borrow();
         step(Local {
             view: &network.view,
             health: &health,
             keys: &self.keys,
             verifier: &self.verifier,
-            has_oxend: false,
+            has_oxend: self.outside.has_oxend(),
             now: clock::now(),
         })
     }

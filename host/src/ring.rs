@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::subscribers::Added;
 use cepa_relay::Counters;
 use cepa_relay::counters::count;
 use cepa_storage::{Command, Outcome, StoreFault};
@@ -16,8 +17,9 @@ use glommio::channels::shared_channel::{
 /// Commands of one executor that may be under way at another: as many as one group commit gathers
 /// while the one before it syncs.
 const COMMANDS_IN_FLIGHT_MAX: usize = 1024;
-/// A ring carries one executor's commands and its outcomes for the other's: so it is never full.
-const RING_DEPTH: usize = 2 * COMMANDS_IN_FLIGHT_MAX;
+/// A ring carries one executor's commands and its outcomes for the other's, for which there is always
+/// room, and subscriptions as far as room is left.
+const RING_DEPTH: usize = 3 * COMMANDS_IN_FLIGHT_MAX;
 
 /// What crosses from one executor to another.
 pub(crate) enum Crossing {
@@ -30,6 +32,8 @@ pub(crate) enum Crossing {
         /// What to do.
         command: Command,
     },
+    /// Somebody wants to hear of a mailbox of yours.
+    Subscribe(Box<Added>),
     /// How a command of yours ended.
     Outcome {
         /// Its name.
@@ -102,6 +106,11 @@ impl Rings {
     /// Sends an outcome back.
     pub(crate) fn send_outcome(&self, to: usize, id: u64, outcome: Outcome) {
         self.send(to, Crossing::Outcome { id, outcome });
+    }
+
+    /// Sends a subscription to the shard that has the mailbox; false when the ring is full.
+    pub(crate) fn send_subscription(&self, to: usize, added: Added) -> bool {
+        self.send(to, Crossing::Subscribe(Box::new(added)))
     }
 
     /// Takes the outcome of a command of ours.

@@ -1,6 +1,7 @@
 //! The logs of the node and the way to them: each mailbox has one log, each log one executor.
 
 use core::cell::{Cell, RefCell};
+use core::sync::atomic::Ordering::Relaxed;
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use cepa_relay::Counters;
 use cepa_relay::counters::count;
 use cepa_storage::territory::Territory;
 use cepa_storage::{Command, Outcome, Report, Settings, Shard, Statistics, StoreFault, Ticket};
+use cepa_swarm::monitor::Subscriptions;
 use cepa_wire::{Ed25519PublicKey, Mailbox};
 use futures_channel::oneshot;
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use std::sync::Arc;
 use crate::clock;
 use crate::disk::SegmentFiles;
 use crate::ring::Rings;
+use crate::subscribers::{Added, MonitorBound};
 use crate::wait::{Notify, within};
 
 /// The longest a log waits before it looks at the clock: expiry is at most so late.
@@ -147,15 +150,19 @@ pub(crate) struct Stores {
     tile_count: usize,
     rings: Rc<Rings>,
     counters: Arc<Counters>,
+    /// Who is told of new messages of the local logs.
+    subscriptions: RefCell<Subscriptions>,
+    bound: MonitorBound,
 }
 
 impl Stores {
-    pub(crate) const fn new(
+    pub(crate) fn new(
         local: BTreeMap<usize, Rc<LocalLog>>,
         log_count: usize,
         tile_count: usize,
         rings: Rc<Rings>,
         counters: Arc<Counters>,
+        bound: MonitorBound,
     ) -> Self {
         Self {
             local,
@@ -163,7 +170,66 @@ impl Stores {
             tile_count,
             rings,
             counters,
+            subscriptions: RefCell::default(),
+            bound,
         }
+    }
+
+    /// Carries out a command at a log of ours, and tells who wants to hear of it.
+    async fn execute_local(&self, local: &LocalLog, command: Command) -> Outcome {
+        let draft = self.subscriptions.borrow().draft(&command);
+        let outcome = local.execute(command).await;
+        if let Some(draft) = draft
+            && let Outcome::Stored {
+                already: false,
+                expiry,
+            } = outcome
+        {
+            let subscriptions = self.subscriptions.borrow();
+            let (told, dropped) = subscriptions.notify(&draft, expiry, clock::now());
+            self.counters.monitor_notified.fetch_add(told, Relaxed);
+            self.counters.monitor_dropped.fetch_add(dropped, Relaxed);
+        }
+        outcome
+    }
+
+    /// Adds a subscription, here or at the shard that has the mailbox; false when there is no room.
+    pub(crate) fn add_subscription(&self, added: Added) -> bool {
+        if !self.bound.has_room() {
+            return false;
+        }
+        let log = log_of(&added.authorised.mailbox, self.log_count);
+        if self.local.contains_key(&log) {
+            self.add_own_subscription(added);
+            true
+        } else {
+            let to = tile_of(log, self.tile_count);
+            self.rings.send_subscription(to, added)
+        }
+    }
+
+    /// Adds a subscription to a mailbox of ours.
+    pub(crate) fn add_own_subscription(&self, added: Added) {
+        let Added {
+            authorised,
+            connection,
+            subscriber,
+        } = added;
+        let mut subscriptions = self.subscriptions.borrow_mut();
+        if subscriptions.add(authorised, connection, &subscriber, clock::now()) {
+            self.bound.add(1);
+        }
+    }
+
+    /// Ends subscriptions that are over.
+    pub(crate) fn sweep_subscriptions(
+        &self,
+        mailbox_count: usize,
+        is_ours: impl Fn(&Mailbox) -> bool,
+    ) {
+        let mut subscriptions = self.subscriptions.borrow_mut();
+        let swept = subscriptions.sweep(mailbox_count, clock::now(), is_ours);
+        self.bound.remove(swept.ended);
     }
 
     /// Carries out a command at the log of its mailbox, here or at another executor.
@@ -174,7 +240,7 @@ impl Stores {
         };
         let log = log_of(mailbox, self.log_count);
         let outcome = match self.local.get(&log) {
-            Some(local) => local.execute(command).await,
+            Some(local) => self.execute_local(local, command).await,
             None => {
                 self.rings
                     .execute(tile_of(log, self.tile_count), log, command)
@@ -188,7 +254,7 @@ impl Stores {
     /// Carries out a command that another executor sent here.
     pub(crate) async fn execute_for_other(&self, log: usize, command: Command) -> Outcome {
         match self.local.get(&log) {
-            Some(local) => local.execute(command).await,
+            Some(local) => self.execute_local(local, command).await,
             None => Outcome::Failed(StoreFault::DiskFailed),
         }
     }
@@ -203,7 +269,6 @@ impl Stores {
     }
 
     fn count(&self, outcome: &Outcome) {
-        use core::sync::atomic::Ordering::Relaxed;
         let add = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         match outcome {
             Outcome::Stored { already: false, .. } => count(&self.counters.message_stored),

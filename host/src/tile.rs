@@ -18,6 +18,7 @@ use cepa_relay::counters::count;
 use cepa_storage::Settings;
 use cepa_storage::territory::Territory;
 use cepa_swarm::Health;
+use cepa_wire::Mailbox;
 use cepa_wire::answer::Answer;
 use futures_rustls::TlsAcceptor;
 use glommio::channels::shared_channel::SharedReceiver;
@@ -27,12 +28,15 @@ use glommio::{GlommioError, Task, spawn_local};
 use rustls::ServerConfig;
 
 use crate::board::{Reporter, StoreBoard};
+use crate::gate::GateEnd;
 use crate::link::Link;
 use crate::links::{self, Blame, Links};
 use crate::missed::{Anew, MissedFiles};
+use crate::outside::Outside;
 use crate::ring::{Crossing, RingEnds, Rings};
 use crate::store::{LocalLog, Stores, tile_of};
-use crate::{NetworkView, StartError, clock, handover, https, missed};
+use crate::subscribers::MonitorBound;
+use crate::{NetworkView, StartError, clock, gate, handover, https, missed};
 
 /// Requests of one executor that may run: at some 50 KiB each they stay within 200 MiB.
 const RUNNING_COUNT_MAX: usize = 4096;
@@ -63,12 +67,16 @@ pub(crate) struct TileSeed {
     pub(crate) counters: Arc<Counters>,
     pub(crate) board: Arc<StoreBoard>,
     pub(crate) rings: RingEnds,
+    pub(crate) gate: GateEnd,
     pub(crate) anew: Anew,
+    pub(crate) outside: Outside,
+    pub(crate) monitor_bound: MonitorBound,
     pub(crate) stop: Arc<AtomicBool>,
 }
 
 /// What the tasks of one executor share.
 pub(crate) struct Tile {
+    index: usize,
     pub(crate) keys: Arc<NodeKeys>,
     pub(crate) network: Arc<ArcSwap<NetworkView>>,
     pub(crate) counters: Arc<Counters>,
@@ -81,6 +89,11 @@ pub(crate) struct Tile {
     running_count: Cell<usize>,
     body_bytes: Cell<usize>,
     rings: Rc<Rings>,
+    /// Who is asked beside the shards.
+    pub(crate) outside: Outside,
+    link_count: Cell<u64>,
+    /// New work is refused; what runs is finished.
+    is_stopping: Cell<bool>,
     /// What members missed.
     pub(crate) missed: MissedFiles,
     /// For each shard, who is to get everything anew.
@@ -109,6 +122,13 @@ fn hold(cell: &Cell<usize>, amount: usize, limit: usize) -> Option<Held<'_>> {
 }
 
 impl Tile {
+    /// A number for a link, and so for a connection, that no other has here or at another shard.
+    pub(crate) fn next_link_number(&self) -> u64 {
+        self.link_count.update(|count| count + 1);
+        let shard = u64::try_from(self.index).unwrap_or(0);
+        shard << 48 | self.link_count.get()
+    }
+
     /// Counts a request as running; `None` when too many are.
     pub(crate) fn begin_request(&self) -> Option<Held<'_>> {
         hold(&self.running_count, 1, RUNNING_COUNT_MAX)
@@ -121,12 +141,21 @@ impl Tile {
 
     /// The 503 of a node that may not serve clients yet.
     pub(crate) fn unready_answer(&self) -> Option<Answer> {
-        let reason = self.network.load().view.unready_reason()?;
+        let reason = if self.is_stopping.get() {
+            Some("shutting down")
+        } else {
+            self.network.load().view.unready_reason()
+        }?;
         count(&self.counters.refused_not_ready);
         Some(Answer::text(
             503,
             format!("Service node is not ready: {reason}\n"),
         ))
+    }
+
+    /// Whether onions can't be served now.
+    pub(crate) fn is_unready(&self) -> bool {
+        self.is_stopping.get() || self.network.load().view.unready_reason().is_some()
     }
 
     /// Whether the far end of a link is a service node of the view.
@@ -174,8 +203,10 @@ pub(crate) async fn run(seed: TileSeed, report: SyncSender<Result<(), StartError
         tell_territory(&tile, &mut territory);
         give_anew(&tile, index);
         missed::tick(&tile);
+        sweep_subscriptions(&tile);
         reporter.report(territory.as_ref(), clock::now());
     }
+    tile.is_stopping.set(true);
     for task in accepting {
         task.cancel().await;
     }
@@ -215,8 +246,10 @@ async fn start(seed: TileSeed) -> Result<(Rc<Tile>, Accepting), StartError> {
         seed.tile_count,
         Rc::clone(&rings),
         counters,
+        seed.monitor_bound,
     );
     let tile = Rc::new(Tile {
+        index: seed.index,
         keys: seed.keys,
         network: seed.network,
         counters: seed.counters,
@@ -229,6 +262,9 @@ async fn start(seed: TileSeed) -> Result<(Rc<Tile>, Accepting), StartError> {
         running_count: Cell::new(0),
         body_bytes: Cell::new(0),
         rings,
+        outside: seed.outside,
+        link_count: Cell::new(0),
+        is_stopping: Cell::new(false),
         missed,
         anew: seed.anew,
     });
@@ -239,6 +275,7 @@ async fn start(seed: TileSeed) -> Result<(Rc<Tile>, Accepting), StartError> {
         let handing_over = handover::run(Rc::clone(&tile), Rc::clone(log), dir);
         spawn_local(handing_over).detach();
     }
+    spawn_local(gate::serve(Rc::clone(&tile), seed.gate)).detach();
     let accepting = vec![
         accept_all(https, {
             let tile = Rc::clone(&tile);
@@ -320,6 +357,16 @@ fn tell_territory(tile: &Tile, told: &mut Option<Territory>) {
     }
 }
 
+/// Looks at some subscriptions: all of 100,000 in some ten seconds.
+fn sweep_subscriptions(tile: &Tile) {
+    const MAILBOX_COUNT: usize = 1024;
+    let network = tile.network.load();
+    // While we are in no swarm it may be an hour's mishap.
+    let is_lost = network.view.territory().is_none();
+    let is_ours = |mailbox: &Mailbox| is_lost || network.view.is_ours(mailbox);
+    tile.stores.sweep_subscriptions(MAILBOX_COUNT, is_ours);
+}
+
 /// Tells our logs who is to get everything anew.
 fn give_anew(tile: &Tile, index: usize) {
     let Some(queue) = tile.anew.get(index) else {
@@ -345,6 +392,7 @@ async fn receive(tile: Rc<Tile>, from: usize, receiver: SharedReceiver<Crossing>
                 .detach();
             }
             Crossing::Outcome { id, outcome } => tile.rings.handle_outcome(id, outcome),
+            Crossing::Subscribe(added) => tile.stores.add_own_subscription(*added),
         }
     }
 }

@@ -80,6 +80,14 @@ counters! {
     message_retrieved,
     /// Messages deleted by request.
     message_deleted,
+    /// Subscriptions to new messages that were accepted or renewed.
+    monitor_subscribed,
+    /// Subscriptions that were refused.
+    monitor_refused,
+    /// Subscribers told of a new message.
+    monitor_notified,
+    /// Subscribers that were not told because they take too little.
+    monitor_dropped,
     /// Changes kept for a member that was away.
     missed_kept,
     /// Batches of such changes that a member got when it was back.

@@ -44,6 +44,14 @@ pub(crate) fn info(local: Local<'_>) -> Answer {
 /// The members of a mailbox's swarm: the answer to `get_swarm`, and with 421 to a request that came
 /// to the wrong swarm.
 pub(crate) fn swarm(local: Local<'_>, mailbox: &Mailbox, status: u16) -> Answer {
+    Answer {
+        status,
+        ..Answer::ok(swarm_tree(local, mailbox))
+    }
+}
+
+/// The same as a document.
+pub(crate) fn swarm_tree(local: Local<'_>, mailbox: &Mailbox) -> Tree {
     let view = local.view;
     let id = view.swarm_of(mailbox).unwrap_or(ServiceNode::NO_SWARM);
     let members = view
@@ -54,10 +62,7 @@ pub(crate) fn swarm(local: Local<'_>, mailbox: &Mailbox, status: u16) -> Answer 
     dict.insert("snodes".into(), Tree::List(members));
     dict.insert("swarm".into(), Tree::text(format!("{id:x}")));
     add_clock(&mut dict, local);
-    Answer {
-        status,
-        ..Answer::ok(Tree::Dict(dict))
-    }
+    Tree::Dict(dict)
 }
 
 pub(crate) fn messages(messages: Vec<StoredMessage>, more: bool, local: Local<'_>) -> Answer {

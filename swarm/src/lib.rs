@@ -10,6 +10,7 @@ pub mod handover;
 pub mod health;
 pub mod limits;
 pub mod missed;
+pub mod monitor;
 pub mod oxend;
 pub mod transfer;
 pub mod view;

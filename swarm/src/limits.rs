@@ -33,6 +33,8 @@ pub const ONION_TIMEOUT: Duration = Duration::from_secs(30);
 pub const VERSION: [u16; 3] = [2, 11, 0];
 /// The network's hard fork when nobody tells: that from which everything here is allowed.
 pub const HARD_FORK: [u16; 2] = [19, 4];
+/// The hard fork from which clients are served.
+pub const HARD_FORK_MIN: [u16; 2] = [19, 3];
 
 const _: () = assert!(TTL_MIN.as_secs() < TTL_MAX_PUBLIC.as_secs());
 const _: () = assert!(TTL_MAX_PUBLIC.as_secs() < TTL_MAX_PRIVATE.as_secs());

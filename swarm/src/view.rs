@@ -4,7 +4,7 @@ use cepa_crypto::swarm_space::{nearest_swarm, swarm_space};
 use cepa_storage::territory::{Arc, Territory};
 use cepa_wire::{Ed25519PublicKey, Mailbox, ServiceNode, X25519PublicKey};
 
-use crate::limits::HARD_FORK;
+use crate::limits::{HARD_FORK, HARD_FORK_MIN};
 
 /// All service nodes and their swarms, at one moment.
 #[derive(Clone, Debug, Default)]
@@ -123,9 +123,11 @@ impl View {
     /// Why this node may not work yet, in the words of the 503 answer; `None` when it may.
     pub fn unready_reason(&self) -> Option<&'static str> {
         match self.us() {
-            None => Some("not in the service node list"),
-            Some(us) if us.swarm_id == ServiceNode::NO_SWARM => Some("not in a swarm"),
-            Some(_) => None,
+            Some(us) if us.swarm_id != ServiceNode::NO_SWARM => {
+                let is_early = self.chain.hard_fork < HARD_FORK_MIN;
+                is_early.then_some("not yet on hardfork 19.3")
+            }
+            _ => Some("not in any swarm"),
         }
     }
 }

@@ -15,6 +15,7 @@ mod json;
 pub mod key;
 pub mod mailbox;
 pub mod missed;
+pub mod monitor;
 pub mod omq;
 pub mod onion;
 pub mod oxend;

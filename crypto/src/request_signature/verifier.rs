@@ -85,6 +85,15 @@ impl Verifier {
         self.verify(mailbox, proof, 0, text)
     }
 
+    /// The account of an Ed25519 key: its X25519 form with the prefix 05. `None` when it has none.
+    pub fn account_of(&mut self, key: &Ed25519PublicKey) -> Option<Mailbox> {
+        let key = self.key(key).ok()?.to_x25519()?;
+        Some(Mailbox {
+            prefix: Mailbox::ACCOUNT,
+            key: key.0,
+        })
+    }
+
     fn check_subaccount(
         &mut self,
         mailbox: &Mailbox,

@@ -1,8 +1,10 @@
 //! `cepa run`: one node, until it is told to stop.
 
+mod doors;
 pub(super) mod identity;
 
 use core::future;
+use core::net::SocketAddr;
 use core::time::Duration;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -12,7 +14,8 @@ use std::thread;
 use arc_swap::ArcSwap;
 use cepa_control::{Config, Endpoint, NetworkFile, metrics, seed};
 use cepa_crypto::NodeKeys;
-use cepa_host::{NetworkView, NodeSettings, StoreBoard};
+use cepa_edge::proxy::{self, ServerProxy};
+use cepa_host::{NetworkView, NodeSettings, Outside, StoreBoard};
 use cepa_relay::Counters;
 use cepa_storage::{Durability, Settings};
 use cepa_swarm::View;
@@ -23,6 +26,7 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use crate::failure::Failure;
+use doors::{Asked, Doors, QuicEndpoints};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct RunArguments {
@@ -50,8 +54,18 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let runtime = control_runtime()?;
     // The node starts after the endpoints: if a port of theirs is taken, nothing is to be undone.
     let control = runtime.block_on(Control::bind(&config))?;
-    let settings = node_settings(config, keys);
+    let (outside, outgoing) = Outside::new(false, true);
+    let quic = SocketAddr::from((config.bind_ip, config.omq_port));
+    let key = keys.ed25519().clone();
+    let settings = node_settings(config, keys, outside);
     let running = cepa_host::start(settings, &view, &counters).map_err(Failure::new)?;
+    let endpoints = QuicEndpoints::new(running.gate(), Arc::clone(&counters));
+    let asked = Asked {
+        oxend: None,
+        servers: server_proxy(Vec::new())?,
+    };
+    let doors = Doors::open(Some(quic), &key, endpoints, (outgoing, asked))?;
+    drop(key);
     info!("listening");
 
     let outcome = runtime.block_on(async {
@@ -66,6 +80,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     info!("stopping");
     running.stop();
     running.join().map_err(Failure::new)?;
+    doors.close()?;
     outcome
 }
 
@@ -131,7 +146,22 @@ fn make_view(nodes: Vec<ServiceNode>, us: &Ed25519PublicKey) -> NetworkView {
     NetworkView::new(view)
 }
 
-fn node_settings(config: Config, keys: NodeKeys) -> NodeSettings {
+/// Who passes onions on to servers.
+fn server_proxy(exceptions: Vec<String>) -> Result<ServerProxy, Failure> {
+    let settings = proxy::Settings {
+        exceptions,
+        ..proxy::Settings::default()
+    };
+    let servers = ServerProxy::new(settings).map_err(Failure::new)?;
+    if servers.root_count() == 0 {
+        warn!(
+            "this machine has no root certificates: onions to https servers will fail; install ca-certificates"
+        );
+    }
+    Ok(servers)
+}
+
+fn node_settings(config: Config, keys: NodeKeys, outside: Outside) -> NodeSettings {
     let store = store_settings(&config);
     NodeSettings {
         keys,
@@ -142,6 +172,8 @@ fn node_settings(config: Config, keys: NodeKeys) -> NodeSettings {
         shard_cpus: config.shard_cpus,
         allow_aes_cbc: config.allow_aes_cbc,
         store,
+        outside,
+        monitor_count_max: 100_000,
     }
 }
 

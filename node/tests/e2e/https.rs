@@ -114,7 +114,7 @@ fn a_node_outside_its_view_says_that_it_is_not_ready() {
     network.view.remove(0);
     network.start(0, 1);
     let reply = network.post(0, "/storage_rpc/v1", br#"{"method":"info","params":{}}"#);
-    let expected = "Service node is not ready: not in the service node list\n";
+    let expected = "Service node is not ready: not in any swarm\n";
     assert_eq!(reply.text(), (503, expected.into()));
     let key = network.nodes[0].keys().ed25519_public();
     let onion = network.post(0, "/onion_req/v2", b"anything");

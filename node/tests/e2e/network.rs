@@ -98,6 +98,8 @@ impl Network {
                 segment_size: 4 << 20,
                 ..Settings::default()
             },
+            outside: cepa_host::Outside::none(),
+            monitor_count_max: 1000,
         };
         let network = Arc::new(ArcSwap::from_pointee(NetworkView::new(view)));
         let running = cepa_host::start(settings, &network, &node.counters);
