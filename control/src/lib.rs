@@ -1,4 +1,4 @@
-//! The control plane: what the operator wrote ([`config`]), who is in the network
+//! The control plane: what the operator wrote ([`config`], [`options`]), who is in the network
 //! ([`network_file`]), who may ask us about it ([`seed`]) and how we fare ([`metrics`]).
 //!
 //! It runs on tokio, on one thread, and is never on a request's way: it publishes, and nobody waits
@@ -9,8 +9,9 @@ pub mod config;
 pub mod endpoint;
 pub mod metrics;
 pub mod network_file;
+pub mod options;
 pub mod seed;
 
-pub use config::Config;
+pub use config::{Config, NetworkSource};
 pub use endpoint::Endpoint;
 pub use network_file::{Network, NetworkFile};

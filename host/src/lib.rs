@@ -9,6 +9,7 @@ mod handover;
 mod https;
 mod link;
 mod links;
+mod lock;
 pub mod log;
 mod missed;
 mod omq;
@@ -39,6 +40,7 @@ use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use thiserror::Error;
 
 pub use crate::board::StoreBoard;
+use crate::lock::DataDirLock;
 use crate::tile::TileSeed;
 
 /// What control publishes and every shard reads: the view, and the data plane's table of it.
@@ -73,6 +75,8 @@ pub struct NodeSettings {
     pub shard_cpus: Vec<usize>,
     /// Accept aes-cbc onion layers (unauthenticated; off by default).
     pub allow_aes_cbc: bool,
+    /// How long what is running has to end when the node stops.
+    pub stop_timeout: Duration,
     /// How the message log is set up; its capacity is that of all shards together. The key of its
     /// tables is drawn at start.
     pub store: Settings,
@@ -88,6 +92,15 @@ pub enum StartError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// Another process has the data directory.
+    #[error(
+        "the data directory {path} is in use: another node or an import runs there; stop it, or \
+         give each a directory of its own"
+    )]
+    InUse {
+        /// Which.
+        path: PathBuf,
     },
     /// A port can't be bound.
     #[error("cannot listen on {address}: {source}; is another node running there?")]
@@ -115,6 +128,8 @@ pub struct RunningNode {
     stop: Arc<AtomicBool>,
     stores: Arc<StoreBoard>,
     tiles: Vec<ExecutorJoinHandle<()>>,
+    /// Held until the last shard has stopped.
+    _lock: DataDirLock,
 }
 
 impl RunningNode {
@@ -123,7 +138,7 @@ impl RunningNode {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    /// What the shards say of their logs.
+    /// What the shards say of their logs, and whether they are alive.
     pub fn stores(&self) -> Arc<StoreBoard> {
         Arc::clone(&self.stores)
     }
@@ -156,6 +171,7 @@ pub fn start(
     let omq = SocketAddr::from((settings.bind_ip, settings.omq_port));
     check_free(https)?;
     check_free(omq)?;
+    let lock = DataDirLock::take(&data_dir)?;
     let tls = certificate::server_config(&data_dir)?;
     let tile_count = settings.shard_cpus.len();
     let log_count = read_log_count(&data_dir, tile_count).map_err(in_data_dir)?;
@@ -166,6 +182,7 @@ pub fn start(
         stop: Arc::clone(&stop),
         stores: Arc::clone(&stores),
         tiles: Vec::new(),
+        _lock: lock,
     };
     let anew = missed::make_anew(tile_count);
     let (report, reports) = sync_channel(tile_count);
@@ -181,6 +198,7 @@ pub fn start(
             data_dir: data_dir.clone(),
             store: log_settings(settings.store, log_count, random::bytes()),
             allow_aes_cbc: settings.allow_aes_cbc,
+            stop_timeout: settings.stop_timeout,
             network: Arc::clone(view),
             counters: Arc::clone(counters),
             board: Arc::clone(&stores),

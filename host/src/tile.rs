@@ -42,8 +42,6 @@ const BODY_BYTES_MAX: usize = 256 << 20;
 const TICK: Duration = Duration::from_millis(100);
 /// A probe is a ping: a peer that is up answers within this.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
-/// What runs when the node stops has so long to end.
-const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause after a failed accept: out of file descriptors, most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -59,6 +57,7 @@ pub(crate) struct TileSeed {
     pub(crate) data_dir: PathBuf,
     pub(crate) store: Settings,
     pub(crate) allow_aes_cbc: bool,
+    pub(crate) stop_timeout: Duration,
     pub(crate) network: Arc<ArcSwap<NetworkView>>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) board: Arc<StoreBoard>,
@@ -153,7 +152,7 @@ impl Tile {
 /// Runs a tile until it is to stop. `report` hears once whether it started.
 pub(crate) async fn run(seed: TileSeed, report: SyncSender<Result<(), StartError>>) {
     let stop = Arc::clone(&seed.stop);
-    let (board, index) = (Arc::clone(&seed.board), seed.index);
+    let (board, index, stop_timeout) = (Arc::clone(&seed.board), seed.index, seed.stop_timeout);
     let started = start(seed).await;
     let tile = match started {
         Ok((tile, accepting)) => {
@@ -179,7 +178,7 @@ pub(crate) async fn run(seed: TileSeed, report: SyncSender<Result<(), StartError
     for task in accepting {
         task.cancel().await;
     }
-    let deadline = clock::now().saturating_add(STOP_TIMEOUT);
+    let deadline = clock::now().saturating_add(stop_timeout);
     while tile.is_busy() && clock::now() < deadline {
         sleep(TICK).await;
     }

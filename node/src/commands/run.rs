@@ -1,16 +1,19 @@
 //! `cepa run`: one node, until it is told to stop.
 
+mod advice;
+mod arguments;
 pub(super) mod identity;
+mod stop;
+mod supervisor;
 
 use core::future;
 use core::time::Duration;
 use std::io::{self, Write as _};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
 use arc_swap::ArcSwap;
-use cepa_control::{Config, Endpoint, NetworkFile, metrics, seed};
+use cepa_control::{Config, Endpoint, NetworkFile, NetworkSource, metrics, seed};
 use cepa_crypto::NodeKeys;
 use cepa_host::{NetworkView, NodeSettings, StoreBoard};
 use cepa_relay::Counters;
@@ -18,55 +21,76 @@ use cepa_storage::{Durability, Settings};
 use cepa_swarm::View;
 use cepa_wire::{Ed25519PublicKey, ServiceNode};
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
+pub(crate) use self::arguments::RunArguments;
+pub(super) use self::stop::Signals;
+use self::supervisor::Supervisor;
 use crate::failure::Failure;
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct RunArguments {
-    /// The node's config; config/cepa.toml explains every key
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
-    /// Stop when standard input ends, as it does when the process that started this one is gone
-    #[arg(long, hide = true)]
-    exit_with_parent: bool,
-}
 
 /// Bytes in a MiB.
 const MIB: u64 = 1024 * 1024;
 
 pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
-    let config = Config::read(&arguments.config).map_err(Failure::new)?;
+    let config = arguments.read()?;
+    advise(&config)?;
+    let supervisor = Supervisor::from_environment()?;
     let keys = identity::load_or_create(&config.data_dir)?;
     let us = keys.ed25519_public();
     print_identity(&keys)?;
 
-    let (network_file, network) = NetworkFile::open(&config.network_file).map_err(Failure::new)?;
-    let view = Arc::new(ArcSwap::from_pointee(make_view(network.service_nodes, &us)));
+    let (network_file, network) = open_network(&config.network)?;
+    let view = Arc::new(ArcSwap::from_pointee(make_view(network, &us)));
     let counters = Arc::new(Counters::default());
 
     let runtime = control_runtime()?;
+    let mut signals = runtime.block_on(async { Signals::listen() })?;
     // The node starts after the endpoints: if a port of theirs is taken, nothing is to be undone.
     let control = runtime.block_on(Control::bind(&config))?;
     let settings = node_settings(config, keys);
+    supervisor.status("reading the message log");
     let running = cepa_host::start(settings, &view, &counters).map_err(Failure::new)?;
     info!("listening");
+    supervisor.ready();
 
-    let outcome = runtime.block_on(async {
+    let stores = running.stores();
+    runtime.block_on(async {
         let publish = |nodes| view.store(Arc::new(make_view(nodes, &us)));
         tokio::select! {
-            signalled = stop_signal() => signalled,
-            () = parent_exit(arguments.exit_with_parent) => Ok(()),
+            () = signals.wait() => {}
+            () = parent_exit(arguments.exit_with_parent) => {}
             never = network_file.watch(publish) => never,
             never = control.serve(Arc::clone(&view), counters, running.stores()) => never,
+            never = supervisor.watch(|| stores.are_tiles_alive()) => never,
         }
     });
     info!("stopping");
-    running.stop();
-    running.join().map_err(Failure::new)?;
-    outcome
+    runtime.block_on(stop::stop(running, &mut signals, &supervisor))
+}
+
+/// Refuses what can't work, and says what looks like a mistake.
+fn advise(config: &Config) -> Result<(), Failure> {
+    if let Some(refusal) = advice::refusal(config) {
+        return Err(Failure::new(refusal));
+    }
+    for remark in advice::remarks(config, cepa_host::clock::now(), advice::is_root()) {
+        warn!("{remark}");
+    }
+    Ok(())
+}
+
+/// Opens where the view comes from.
+fn open_network(source: &NetworkSource) -> Result<(NetworkFile, Vec<ServiceNode>), Failure> {
+    match source {
+        NetworkSource::File(path) => {
+            let (file, network) = NetworkFile::open(path).map_err(Failure::new)?;
+            Ok((file, network.service_nodes))
+        }
+        NetworkSource::Oxend(address) => Err(Failure::new(format!(
+            "this build does not ask oxend ({address}) for the network: give network_file"
+        ))),
+    }
 }
 
 /// The runtime of the control plane: this thread alone.
@@ -79,15 +103,7 @@ pub(super) fn control_runtime() -> Result<Runtime, Failure> {
 
 /// Waits for SIGINT or SIGTERM.
 pub(super) async fn stop_signal() -> Result<(), Failure> {
-    let listen = |kind| {
-        signal(kind).map_err(|fault| Failure::new(format!("cannot listen for signals: {fault}")))
-    };
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut terminate = listen(SignalKind::terminate())?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
+    Signals::listen()?.wait().await;
     Ok(())
 }
 
@@ -140,6 +156,7 @@ fn node_settings(config: Config, keys: NodeKeys) -> NodeSettings {
         data_dir: config.data_dir,
         shard_cpus: config.shard_cpus,
         allow_aes_cbc: config.allow_aes_cbc,
+        stop_timeout: Duration::from_secs(config.stop_timeout_seconds),
         store,
     }
 }

@@ -94,6 +94,7 @@ impl Network {
             data_dir: node.dir.path().to_owned(),
             shard_cpus: vec![0; shard_count],
             allow_aes_cbc: false,
+            stop_timeout: Duration::from_secs(5),
             store: Settings {
                 segment_size: 4 << 20,
                 ..Settings::default()
