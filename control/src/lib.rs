@@ -1,4 +1,4 @@
-//! The control plane: what the operator wrote ([`config`]), who is in the network
+//! The control plane: what the operator wrote ([`config`], [`options`]), who is in the network
 //! ([`network_file`], [`oxend`]), who of them can be reached ([`reachability`]), who may ask us about it
 //! ([`seed`]) and how we fare ([`metrics`]).
 //!
@@ -10,11 +10,12 @@ pub mod config;
 pub mod endpoint;
 pub mod metrics;
 pub mod network_file;
+pub mod options;
 pub mod oxend;
 pub mod reachability;
 pub mod seed;
 
-pub use config::Config;
+pub use config::{Config, NetworkSource};
 pub use endpoint::Endpoint;
 pub use network_file::{Network, NetworkFile};
 pub use oxend::{OxendAddress, OxendClient, OxendHandle, OxendView};

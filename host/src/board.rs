@@ -2,6 +2,7 @@
 //! place, nobody waits.
 
 use core::cell::Cell;
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,13 +23,23 @@ const SURVEY_PERIOD: Duration = Duration::from_mins(1);
 
 /// A place for each tile.
 pub struct StoreBoard {
-    places: Box<[ArcSwap<Report>]>,
+    places: Box<[Place]>,
+}
+
+/// What one tile says.
+#[derive(Default)]
+struct Place {
+    report: ArcSwap<Report>,
+    /// Goes up for as long as the tile's executor runs, many times a second.
+    beats: AtomicU64,
+    /// What [`StoreBoard::are_tiles_alive`] found there when it was asked last.
+    beats_seen: AtomicU64,
 }
 
 impl StoreBoard {
     pub(crate) fn new(tile_count: usize) -> Self {
         Self {
-            places: (0..tile_count).map(|_| ArcSwap::default()).collect(),
+            places: (0..tile_count).map(|_| Place::default()).collect(),
         }
     }
 
@@ -36,14 +47,30 @@ impl StoreBoard {
     pub fn report(&self) -> Report {
         let mut sum = Report::default();
         for place in &self.places {
-            sum += Report::clone(&place.load());
+            sum += Report::clone(&place.report.load());
         }
         sum
     }
 
+    /// Whether every tile has run since this was asked last: ask once a second at most. For one
+    /// watchdog; a second one would take the first one's answers.
+    pub fn are_tiles_alive(&self) -> bool {
+        self.places.iter().fold(true, |alive, place| {
+            let beats = place.beats.load(Ordering::Relaxed);
+            alive & (place.beats_seen.swap(beats, Ordering::Relaxed) != beats)
+        })
+    }
+
+    /// A tile's executor runs.
+    fn beat(&self, tile: usize) {
+        if let Some(place) = self.places.get(tile) {
+            place.beats.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     pub(crate) fn write(&self, tile: usize, report: Report) {
         if let Some(place) = self.places.get(tile) {
-            place.store(Arc::new(report));
+            place.report.store(Arc::new(report));
         }
     }
 }
@@ -86,6 +113,7 @@ impl Reporter {
 
     /// Tells what there is to tell.
     pub(crate) fn report(&mut self, territory: Option<&Territory>, now: Timestamp) {
+        self.board.beat(self.tile);
         for watched in &mut self.logs {
             watched.tell_fault();
         }
@@ -141,5 +169,26 @@ impl Watched {
             }
         })
         .detach();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tile_that_stands_still_is_not_alive() {
+        let board = StoreBoard::new(2);
+        assert!(!board.are_tiles_alive(), "none has run yet");
+        board.beat(0);
+        board.beat(1);
+        assert!(board.are_tiles_alive());
+        board.beat(0);
+        assert!(!board.are_tiles_alive(), "the second stands still");
+        board.beat(1);
+        assert!(!board.are_tiles_alive(), "now the first does");
+        board.beat(0);
+        board.beat(1);
+        assert!(board.are_tiles_alive());
     }
 }

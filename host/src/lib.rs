@@ -10,6 +10,7 @@ mod handover;
 mod https;
 mod link;
 mod links;
+mod lock;
 pub mod log;
 mod missed;
 mod omq;
@@ -18,6 +19,7 @@ mod outside;
 mod random;
 mod requests;
 mod ring;
+mod stats;
 mod store;
 mod subscribers;
 mod tile;
@@ -31,18 +33,20 @@ use std::io;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 use arc_swap::ArcSwap;
 use cepa_crypto::NodeKeys;
 use cepa_relay::{Counters, PeerTable};
 use cepa_storage::Settings;
 use cepa_swarm::View;
+use cepa_wire::X25519PublicKey;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use thiserror::Error;
 
 pub use crate::board::StoreBoard;
 pub use crate::gate::{Entered, Entering, Gate};
+use crate::lock::DataDirLock;
 pub use crate::outside::{Outgoing, Outside, ServerAnswer};
 use crate::tile::TileSeed;
 
@@ -78,11 +82,15 @@ pub struct NodeSettings {
     pub shard_cpus: Vec<usize>,
     /// Accept aes-cbc onion layers (unauthenticated; off by default).
     pub allow_aes_cbc: bool,
+    /// How long what is running has to end when the node stops.
+    pub stop_timeout: Duration,
     /// How the message log is set up; its capacity is that of all shards together. The key of its
     /// tables is drawn at start.
     pub store: Settings,
     /// Who is asked beside the shards.
     pub outside: Outside,
+    /// CURVE keys of clients that may ask for statistics.
+    pub stats_keys: Vec<X25519PublicKey>,
     /// Most subscriptions to new messages at a time.
     pub monitor_count_max: usize,
 }
@@ -97,6 +105,15 @@ pub enum StartError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// Another process has the data directory.
+    #[error(
+        "the data directory {path} is in use: another node or an import runs there; stop it, or \
+         give each a directory of its own"
+    )]
+    InUse {
+        /// Which.
+        path: PathBuf,
     },
     /// A port can't be bound.
     #[error("cannot listen on {address}: {source}; is another node running there?")]
@@ -125,6 +142,8 @@ pub struct RunningNode {
     stores: Arc<StoreBoard>,
     gate: Gate,
     tiles: Vec<ExecutorJoinHandle<()>>,
+    /// Held until the last shard has stopped.
+    _lock: DataDirLock,
 }
 
 impl RunningNode {
@@ -133,7 +152,7 @@ impl RunningNode {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    /// What the shards say of their logs.
+    /// What the shards say of their logs, and whether they are alive.
     pub fn stores(&self) -> Arc<StoreBoard> {
         Arc::clone(&self.stores)
     }
@@ -168,10 +187,12 @@ pub fn start(
         path: data_dir.clone(),
         source,
     };
+    let lock = DataDirLock::take(&data_dir)?;
     let tls = certificate::server_config(&data_dir)?;
     let tile_count = settings.shard_cpus.len();
     let log_count = read_log_count(&data_dir, tile_count).map_err(in_data_dir)?;
     let keys = Arc::new(settings.keys);
+    let stats_keys: Arc<[X25519PublicKey]> = settings.stats_keys.into();
     let stop = Arc::new(AtomicBool::new(false));
     let stores = Arc::new(StoreBoard::new(tile_count));
     let (gate, gate_ends) = gate::make_gate(tile_count);
@@ -181,6 +202,7 @@ pub fn start(
         stores: Arc::clone(&stores),
         gate,
         tiles: Vec::new(),
+        _lock: lock,
     };
     let anew = missed::make_anew(tile_count);
     let (report, reports) = sync_channel(tile_count);
@@ -197,6 +219,7 @@ pub fn start(
             data_dir: data_dir.clone(),
             store: log_settings(settings.store, log_count, random::bytes()),
             allow_aes_cbc: settings.allow_aes_cbc,
+            stop_timeout: settings.stop_timeout,
             network: Arc::clone(view),
             counters: Arc::clone(counters),
             board: Arc::clone(&stores),
@@ -205,18 +228,11 @@ pub fn start(
             anew: Arc::clone(&anew),
             outside: settings.outside.clone(),
             monitor_bound: monitor_bound.clone(),
+            stats_keys: Arc::clone(&stats_keys),
             stop: Arc::clone(&stop),
         };
         let cpu = settings.shard_cpus[index];
-        let report = report.clone();
-        let tile = LocalExecutorBuilder::new(Placement::Fixed(cpu))
-            .name(&format!("shard-{index}"))
-            .spawn(move || tile::run(seed, report))
-            .map_err(|error| StartError::Executor {
-                cpu,
-                reason: error.to_string(),
-            })?;
-        node.tiles.push(tile);
+        node.tiles.push(spawn(seed, cpu, report.clone())?);
     }
     drop(report);
     for started in reports.iter().take(tile_count) {
@@ -226,6 +242,21 @@ pub fn start(
         }
     }
     Ok(node)
+}
+
+/// Runs a shard on a core.
+fn spawn(
+    seed: TileSeed,
+    cpu: usize,
+    report: SyncSender<Result<(), StartError>>,
+) -> Result<ExecutorJoinHandle<()>, StartError> {
+    LocalExecutorBuilder::new(Placement::Fixed(cpu))
+        .name(&format!("shard-{}", seed.index))
+        .spawn(move || tile::run(seed, report))
+        .map_err(|error| StartError::Executor {
+            cpu,
+            reason: error.to_string(),
+        })
 }
 
 /// Where HTTPS and OMQ will listen, and nobody does yet.

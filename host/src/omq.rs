@@ -13,7 +13,7 @@ use glommio::spawn_local;
 
 use crate::link::Link;
 use crate::tile::Tile;
-use crate::{onions, requests, subscribers};
+use crate::{onions, requests, stats, subscribers};
 
 /// Requests of one peer that may be under way: beyond, it is told to come back.
 const SERVING_COUNT_MAX: usize = 1024;
@@ -24,6 +24,12 @@ enum Command<'a> {
     Data,
     OnionRequest,
     StorageCc,
+    /// `sn.storage_test`
+    StorageTest,
+    /// `service.get_stats`
+    Stats,
+    /// `notify.<event>`: what the chain daemon tells, and nobody else.
+    Notify,
     /// `monitor.messages`
     Monitor,
     /// `storage.<method>`
@@ -37,6 +43,9 @@ impl<'a> Command<'a> {
             "sn.data" => Some(Self::Data),
             "sn.onion_request" => Some(Self::OnionRequest),
             "sn.storage_cc" => Some(Self::StorageCc),
+            "sn.storage_test" => Some(Self::StorageTest),
+            "service.get_stats" => Some(Self::Stats),
+            "notify.block" => Some(Self::Notify),
             "monitor.messages" => Some(Self::Monitor),
             _ => name
                 .strip_prefix("storage.")
@@ -46,7 +55,25 @@ impl<'a> Command<'a> {
     }
 
     const fn is_for_nodes(&self) -> bool {
-        !matches!(self, Self::Client(_) | Self::Monitor)
+        matches!(
+            self,
+            Self::Ping | Self::Data | Self::OnionRequest | Self::StorageCc | Self::StorageTest
+        )
+    }
+
+    /// The word that refuses it, if whoever is at the other end of the link may not ask for it.
+    fn refusal(&self, tile: &Tile, link: &Link) -> Option<&'static str> {
+        let is_allowed = match self {
+            Self::Notify => false,
+            Self::Stats => link
+                .peer_key()
+                .is_some_and(|key| tile.stats_keys.contains(&key)),
+            _ => true,
+        };
+        if !is_allowed {
+            return Some("FORBIDDEN");
+        }
+        (self.is_for_nodes() && !tile.is_peer(link)).then_some("FORBIDDEN_SN")
     }
 }
 
@@ -67,8 +94,8 @@ pub(crate) fn handle_command(tile: &Rc<Tile>, link: &Rc<Link>, name: &str, mut p
     } else {
         Some(parts.remove(0))
     };
-    if command.is_for_nodes() && !tile.is_peer(link) {
-        let mut words = vec![word("FORBIDDEN_SN")];
+    if let Some(refusal) = command.refusal(tile, link) {
+        let mut words = vec![word(refusal)];
         words.extend(tag.into_iter().flat_map(|tag| [word("REPLY"), tag]));
         return refuse(tile, link, words);
     }
@@ -98,6 +125,10 @@ pub(crate) fn handle_command(tile: &Rc<Tile>, link: &Rc<Link>, name: &str, mut p
         Command::Data => serve(tile, link, tag, |tile| take_transfer(tile, parts)),
         Command::OnionRequest => serve(tile, link, tag, |tile| relay_onion(tile, parts)),
         Command::StorageCc => serve(tile, link, tag, |tile| serve_forwarded(tile, parts)),
+        Command::StorageTest => reply(tile, link, tag, vec![word(judge_test(&parts))]),
+        Command::Stats => reply(tile, link, tag, vec![stats::json(tile)]),
+        // Refused above.
+        Command::Notify => {}
         Command::Monitor => {
             let subscribed = Rc::clone(link);
             serve(tile, link, tag, |tile| async move {
@@ -112,6 +143,20 @@ pub(crate) fn handle_command(tile: &Rc<Tile>, link: &Rc<Link>, name: &str, mut p
                 serve_client(tile, method, parts)
             });
         }
+    }
+}
+
+/// `sn.storage_test [height][hash]`: nodes test each other's storage no more, so whoever asks is not the
+/// tester of any height; what is malformed is told first.
+fn judge_test(parts: &[Bytes]) -> &'static str {
+    let [height, hash, ..] = parts else {
+        return "invalid parameters";
+    };
+    let height = core::str::from_utf8(height).ok();
+    match height.and_then(|height| height.parse::<u64>().ok()) {
+        None | Some(0) => "invalid height",
+        Some(_) if !matches!(hash.len(), 32 | 64) => "invalid msg hash",
+        Some(_) => "wrong request",
     }
 }
 

@@ -18,8 +18,8 @@ use cepa_relay::counters::count;
 use cepa_storage::Settings;
 use cepa_storage::territory::Territory;
 use cepa_swarm::Health;
-use cepa_wire::Mailbox;
 use cepa_wire::answer::Answer;
+use cepa_wire::{Mailbox, X25519PublicKey};
 use futures_rustls::TlsAcceptor;
 use glommio::channels::shared_channel::SharedReceiver;
 use glommio::net::TcpListener;
@@ -46,8 +46,6 @@ const BODY_BYTES_MAX: usize = 256 << 20;
 const TICK: Duration = Duration::from_millis(100);
 /// A probe is a ping: a peer that is up answers within this.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
-/// What runs when the node stops has so long to end.
-const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause after a failed accept: out of file descriptors, most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -63,6 +61,7 @@ pub(crate) struct TileSeed {
     pub(crate) data_dir: PathBuf,
     pub(crate) store: Settings,
     pub(crate) allow_aes_cbc: bool,
+    pub(crate) stop_timeout: Duration,
     pub(crate) network: Arc<ArcSwap<NetworkView>>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) board: Arc<StoreBoard>,
@@ -71,6 +70,7 @@ pub(crate) struct TileSeed {
     pub(crate) anew: Anew,
     pub(crate) outside: Outside,
     pub(crate) monitor_bound: MonitorBound,
+    pub(crate) stats_keys: Arc<[X25519PublicKey]>,
     pub(crate) stop: Arc<AtomicBool>,
 }
 
@@ -91,6 +91,10 @@ pub(crate) struct Tile {
     rings: Rc<Rings>,
     /// Who is asked beside the shards.
     pub(crate) outside: Outside,
+    /// What the shards say of their logs.
+    pub(crate) board: Arc<StoreBoard>,
+    /// Who may ask for statistics.
+    pub(crate) stats_keys: Arc<[X25519PublicKey]>,
     link_count: Cell<u64>,
     /// New work is refused; what runs is finished.
     is_stopping: Cell<bool>,
@@ -182,7 +186,7 @@ impl Tile {
 /// Runs a tile until it is to stop. `report` hears once whether it started.
 pub(crate) async fn run(seed: TileSeed, report: SyncSender<Result<(), StartError>>) {
     let stop = Arc::clone(&seed.stop);
-    let (board, index) = (Arc::clone(&seed.board), seed.index);
+    let (board, index, stop_timeout) = (Arc::clone(&seed.board), seed.index, seed.stop_timeout);
     let started = start(seed).await;
     let tile = match started {
         Ok((tile, accepting)) => {
@@ -210,7 +214,7 @@ pub(crate) async fn run(seed: TileSeed, report: SyncSender<Result<(), StartError
     for task in accepting {
         task.cancel().await;
     }
-    let deadline = clock::now().saturating_add(STOP_TIMEOUT);
+    let deadline = clock::now().saturating_add(stop_timeout);
     while tile.is_busy() && clock::now() < deadline {
         sleep(TICK).await;
     }
@@ -263,6 +267,8 @@ async fn start(seed: TileSeed) -> Result<(Rc<Tile>, Accepting), StartError> {
         body_bytes: Cell::new(0),
         rings,
         outside: seed.outside,
+        board: seed.board,
+        stats_keys: seed.stats_keys,
         link_count: Cell::new(0),
         is_stopping: Cell::new(false),
         missed,

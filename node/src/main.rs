@@ -3,16 +3,15 @@
 
 mod commands;
 mod failure;
+mod logging;
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser;
 use mimalloc::MiMalloc;
-use tracing_subscriber::EnvFilter;
 
 use crate::commands::Command;
-use crate::failure::Failure;
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
@@ -23,10 +22,11 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 struct Arguments {
     #[command(subcommand)]
     command: Command,
-    /// What is logged to standard error: error, warn, info, debug or trace; also by crate, as in
-    /// `info,cepa_host=debug`
-    #[arg(long, global = true, default_value = "info", value_name = "LEVEL")]
-    log_level: String,
+    /// What is logged to standard error: off, error, warn, info, debug or trace; also by crate, as in
+    /// `info,cepa_host=debug`. The C++ storage server's words are taken too: `warning,db=trace`
+    /// [default: info]
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log_level: Option<String>,
 }
 
 /// The one place that ends the process: 0 when all went well, 1 after a failure, 2 after a command
@@ -40,24 +40,12 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(2));
         }
     };
-    match start_log(&arguments.log_level).and_then(|()| arguments.command.run()) {
+    let started = logging::start(arguments.log_level.as_deref());
+    match started.and_then(|()| arguments.command.run()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             drop(writeln!(io::stderr(), "error: {failure}"));
             ExitCode::FAILURE
         }
     }
-}
-
-fn start_log(level: &str) -> Result<(), Failure> {
-    // quinn names addresses and what strangers sent at warn; what is given on the command line goes first.
-    let filter = EnvFilter::builder()
-        .parse(format!("quinn_udp=off,quinn_proto=error,{level}"))
-        .map_err(|fault| Failure::new(format!("--log-level {level}: {fault}")))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .init();
-    Ok(())
 }

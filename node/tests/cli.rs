@@ -131,10 +131,11 @@ fn a_devnet_that_cannot_be_is_refused() {
 #[test]
 fn a_command_line_that_is_none_has_its_own_code() {
     let directory = TempDir::new().unwrap();
-    let table: [&[&str]; 4] = [
+    let table: [&[&str]; 5] = [
         &[],
         &["fly"],
-        &["run"],
+        &["run", "--fast"],
+        &["run", "--config", "cepa.toml", "--omq-port", "7"],
         &["devnet", "--nodes", "3"], // no path of three hops beside the node that it leads to
     ];
     for arguments in table {

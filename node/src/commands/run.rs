@@ -1,87 +1,110 @@
 //! `cepa run`: one node, until it is told to stop.
 
+mod advice;
+mod arguments;
 mod doors;
 pub(super) mod identity;
+mod source;
+mod stop;
+mod supervisor;
 
 use core::future;
 use core::net::SocketAddr;
 use core::time::Duration;
 use std::io::{self, Write as _};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
 use arc_swap::ArcSwap;
-use cepa_control::{Config, Endpoint, NetworkFile, metrics, seed};
+use cepa_control::oxend::OurNode;
+use cepa_control::{Config, Endpoint, metrics, seed};
 use cepa_crypto::NodeKeys;
 use cepa_edge::proxy::{self, ServerProxy};
 use cepa_host::{NetworkView, NodeSettings, Outside, StoreBoard};
 use cepa_relay::Counters;
 use cepa_storage::{Durability, Settings};
-use cepa_swarm::View;
-use cepa_wire::{Ed25519PublicKey, ServiceNode};
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
+pub(crate) use self::arguments::RunArguments;
+use self::source::Source;
+pub(super) use self::stop::Signals;
+use self::supervisor::Supervisor;
 use crate::failure::Failure;
 use doors::{Asked, Doors, QuicEndpoints};
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct RunArguments {
-    /// The node's config; config/cepa.toml explains every key
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
-    /// Stop when standard input ends, as it does when the process that started this one is gone
-    #[arg(long, hide = true)]
-    exit_with_parent: bool,
-}
 
 /// Bytes in a MiB.
 const MIB: u64 = 1024 * 1024;
 
 pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
-    let config = Config::read(&arguments.config).map_err(Failure::new)?;
-    let keys = identity::load_or_create(&config.data_dir)?;
-    let us = keys.ed25519_public();
+    let config = arguments.read()?;
+    advise(&config)?;
+    let supervisor = Supervisor::from_environment()?;
+    let runtime = control_runtime()?;
+    let mut signals = runtime.block_on(async { Signals::listen() })?;
+    supervisor.status("waiting for the node's keys");
+    let Some(mut source) = runtime.block_on(Source::open(&config, &mut signals))? else {
+        return Ok(());
+    };
+    let keys = source.keys()?;
     print_identity(&keys)?;
 
-    let (network_file, network) = NetworkFile::open(&config.network_file).map_err(Failure::new)?;
-    let view = Arc::new(ArcSwap::from_pointee(make_view(network.service_nodes, &us)));
+    let us = keys.ed25519_public();
+    let view = Arc::new(ArcSwap::from_pointee(source.first_view(&us)));
     let counters = Arc::new(Counters::default());
-
-    let runtime = control_runtime()?;
     // The node starts after the endpoints: if a port of theirs is taken, nothing is to be undone.
     let control = runtime.block_on(Control::bind(&config))?;
-    let (outside, outgoing) = Outside::new(false, true);
-    let quic = SocketAddr::from((config.bind_ip, config.omq_port));
-    let key = keys.ed25519().clone();
+    let servers = server_proxy(config.proxy_exceptions.clone())?;
+    let quic = config
+        .quic
+        .then(|| SocketAddr::from((config.bind_ip, config.omq_port)));
+    let duties = source::Watch {
+        us: OurNode::new(&keys, config.https_port, config.omq_port),
+        key: keys.ed25519().clone(),
+        has_quic: config.quic,
+        counters: Arc::clone(&counters),
+        view: Arc::clone(&view),
+    };
+    let (outside, outgoing) = Outside::new(source.oxend().is_some(), true);
     let settings = node_settings(config, keys, outside);
+    supervisor.status("reading the message log");
     let running = cepa_host::start(settings, &view, &counters).map_err(Failure::new)?;
     let endpoints = QuicEndpoints::new(running.gate(), Arc::clone(&counters));
-    let asked = Asked {
-        oxend: None,
-        servers: server_proxy(Vec::new())?,
-    };
-    let doors = Doors::open(Some(quic), &key, endpoints, (outgoing, asked))?;
-    drop(key);
+    let oxend = source.oxend();
+    let doors = Doors::open(
+        quic,
+        &duties.key,
+        endpoints,
+        (outgoing, Asked { oxend, servers }),
+    )?;
     info!("listening");
+    supervisor.ready();
 
-    let outcome = runtime.block_on(async {
-        let publish = |nodes| view.store(Arc::new(make_view(nodes, &us)));
+    let stores = running.stores();
+    runtime.block_on(async {
         tokio::select! {
-            signalled = stop_signal() => signalled,
-            () = parent_exit(arguments.exit_with_parent) => Ok(()),
-            never = network_file.watch(publish) => never,
+            () = signals.wait() => {}
+            () = parent_exit(arguments.exit_with_parent) => {}
+            never = source.watch(duties) => never,
             never = control.serve(Arc::clone(&view), counters, running.stores()) => never,
+            never = supervisor.watch(|| stores.are_tiles_alive()) => never,
         }
     });
     info!("stopping");
-    running.stop();
-    running.join().map_err(Failure::new)?;
-    doors.close()?;
-    outcome
+    runtime.block_on(stop::stop(running, &mut signals, &supervisor))?;
+    doors.close()
+}
+
+/// Refuses what can't work, and says what looks like a mistake.
+fn advise(config: &Config) -> Result<(), Failure> {
+    if let Some(refusal) = advice::refusal(config) {
+        return Err(Failure::new(refusal));
+    }
+    for remark in advice::remarks(config, cepa_host::clock::now(), advice::is_root()) {
+        warn!("{remark}");
+    }
+    Ok(())
 }
 
 /// The runtime of the control plane: this thread alone.
@@ -94,15 +117,7 @@ pub(super) fn control_runtime() -> Result<Runtime, Failure> {
 
 /// Waits for SIGINT or SIGTERM.
 pub(super) async fn stop_signal() -> Result<(), Failure> {
-    let listen = |kind| {
-        signal(kind).map_err(|fault| Failure::new(format!("cannot listen for signals: {fault}")))
-    };
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut terminate = listen(SignalKind::terminate())?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
+    Signals::listen()?.wait().await;
     Ok(())
 }
 
@@ -134,18 +149,6 @@ fn print_identity(keys: &NodeKeys) -> Result<(), Failure> {
     .map_err(|fault| Failure::new(format!("cannot print: {fault}")))
 }
 
-fn make_view(nodes: Vec<ServiceNode>, us: &Ed25519PublicKey) -> NetworkView {
-    let view = View::new(nodes, us);
-    match view.unready_reason() {
-        None => info!(nodes = view.nodes().len(), "in a swarm"),
-        Some(reason) => warn!(
-            reason,
-            "clients are refused until a network view has this node"
-        ),
-    }
-    NetworkView::new(view)
-}
-
 /// Who passes onions on to servers.
 fn server_proxy(exceptions: Vec<String>) -> Result<ServerProxy, Failure> {
     let settings = proxy::Settings {
@@ -171,9 +174,11 @@ fn node_settings(config: Config, keys: NodeKeys, outside: Outside) -> NodeSettin
         data_dir: config.data_dir,
         shard_cpus: config.shard_cpus,
         allow_aes_cbc: config.allow_aes_cbc,
+        stop_timeout: Duration::from_secs(config.stop_timeout_seconds),
         store,
         outside,
-        monitor_count_max: 100_000,
+        stats_keys: config.stats_access_keys,
+        monitor_count_max: usize::try_from(config.monitor_count_max).unwrap_or(usize::MAX),
     }
 }
 

@@ -27,6 +27,9 @@ pub(crate) struct Network {
     pub(crate) view: Vec<ServiceNode>,
 }
 
+/// The key that may ask for statistics.
+pub(crate) const STATS_SEED: [u8; 32] = [99; 32];
+
 pub(crate) struct Node {
     pub(crate) seed: [u8; 32],
     pub(crate) https_port: u16,
@@ -94,11 +97,13 @@ impl Network {
             data_dir: node.dir.path().to_owned(),
             shard_cpus: vec![0; shard_count],
             allow_aes_cbc: false,
+            stop_timeout: Duration::from_secs(5),
             store: Settings {
                 segment_size: 4 << 20,
                 ..Settings::default()
             },
             outside: cepa_host::Outside::none(),
+            stats_keys: vec![NodeKeys::from_seed(STATS_SEED).x25519_public()],
             monitor_count_max: 1000,
         };
         let network = Arc::new(ArcSwap::from_pointee(NetworkView::new(view)));

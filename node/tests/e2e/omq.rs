@@ -6,11 +6,14 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
 use bytes::Bytes;
-use cepa_crypto::NodeKeys;
 use cepa_crypto::curve::Connection;
+use cepa_crypto::{Account, NodeKeys};
+use cepa_swarm::monitor::signed_text;
+use cepa_wire::monitor::{Subscription, Watched};
+use cepa_wire::{Namespace, bt};
 use serde_json::Value;
 
-use crate::network::{Network, account, store};
+use crate::network::{Network, STATS_SEED, account, store};
 
 /// A blocking OMQ peer.
 struct Peer {
@@ -114,15 +117,8 @@ fn shape(part: &Bytes) -> String {
         .replace("##", "#")
 }
 
-/// Probes of what this node does not serve yet: monitoring, statistics, blocks, storage tests. And
-/// `get_swarm`, whose reply names the lab's own nodes; `swarm/tests/golden.rs` holds it to the byte.
-const NOT_COMPARED: [&str; 5] = [
-    "storage.get_swarm bt",
-    "service.get_stats as client",
-    "notify.block as client",
-    "monitor.messages bad",
-    "sn.storage_test",
-];
+/// The reply to this names the lab's own nodes; `swarm/tests/golden.rs` holds it to the byte.
+const NOT_COMPARED: &str = "storage.get_swarm bt";
 
 #[test]
 fn probes_are_answered_as_by_the_recorded_node() {
@@ -133,7 +129,7 @@ fn probes_are_answered_as_by_the_recorded_node() {
     let mut compared = 0;
     for probe in probes() {
         let name = probe["name"].as_str().unwrap();
-        if NOT_COMPARED.contains(&name) {
+        if name == NOT_COMPARED {
             continue;
         }
         let is_node = name.starts_with("sn.") && !name.ends_with("non-SN");
@@ -150,7 +146,7 @@ fn probes_are_answered_as_by_the_recorded_node() {
         assert_eq!(peer.ask(&[b"HI"]), [Bytes::from_static(b"HELLO")], "{name}");
         compared += 1;
     }
-    assert_eq!(compared, 19);
+    assert_eq!(compared, 23);
 }
 
 #[test]
@@ -243,4 +239,145 @@ fn a_stranger_may_use_client_methods_and_nothing_else() {
     let half = TcpStream::connect((Ipv4Addr::LOCALHOST, network.nodes[0].omq_port)).unwrap();
     assert_eq!(peer.ask(&[b"storage.info", b"u"])[1], "u");
     drop(half);
+}
+
+#[test]
+fn statistics_are_for_those_who_may_have_them() {
+    let mut network = Network::new(1);
+    network.start(0, 1);
+    network.rpc(0, &store(account(1).id(), b"counted"));
+    let mut friend = Peer::connect(&network, &NodeKeys::from_seed(STATS_SEED));
+    let reply = friend.ask(&[b"service.get_stats", b"tag"]);
+    let stats: Value = serde_json::from_slice(reply.last().unwrap()).unwrap();
+    assert_eq!(stats["version"], "2.11.0");
+    assert_eq!(stats["total_store_requests"], 1);
+}
+
+fn subscription(owner: &Account, namespaces: &[i16], want_data: bool) -> Subscription {
+    let mut subscription = Subscription {
+        watched: Watched::Account(owner.ed25519().public_key()),
+        subaccount: None,
+        want_data,
+        namespaces: namespaces.iter().copied().map(Namespace).collect(),
+        signature: cepa_wire::Signature([0; 64]),
+        signed_at: i64::try_from(cepa_host::clock::now().as_millis() / 1000).unwrap(),
+    };
+    let text = signed_text(&owner.id(), &subscription);
+    subscription.signature = owner.ed25519().sign(text.as_bytes());
+    subscription
+}
+
+#[test]
+fn subscribers_hear_of_new_messages_whichever_shard_has_the_mailbox() {
+    let mut network = Network::new(1);
+    network.start(0, 2);
+    let mut client = Peer::connect(&network, &NodeKeys::from_seed([200; 32]));
+    for number in 1..10 {
+        let owner = account(number);
+        let request = subscription(&owner, &[0, 5], number % 2 == 0).encode();
+        let reply = client.ask(&[b"monitor.messages", b"tag", &request]);
+        assert_eq!(reply[2], "d7:successi1ee");
+        let data = [number; 9];
+        let stored = network.rpc(0, &store(owner.id(), &data)).json();
+        let told = client.receive();
+        assert_eq!(told[0], "notify.message");
+        let notification = bt::Value::parse(&told[1]).unwrap().as_dict().unwrap();
+        let hash = notification.get(b"h").unwrap().as_bytes().unwrap();
+        assert_eq!(hash, stored["hash"].as_str().unwrap().as_bytes());
+        let told_data = notification.get(b"~").and_then(|data| data.as_bytes());
+        assert_eq!(told_data, (number % 2 == 0).then_some(&data[..]));
+        // The same again is no news.
+        network.rpc(0, &store(owner.id(), &data));
+    }
+    assert_eq!(client.ask(&[b"HI"]), [Bytes::from_static(b"HELLO")]);
+    let node = &network.nodes[0];
+    assert_eq!(node.count(|counters| &counters.monitor_notified), 9);
+}
+
+#[test]
+fn subscriptions_are_refused_and_end_as_they_should() {
+    let mut network = Network::new(2);
+    network.start(0, 1);
+    let mut client = Peer::connect(&network, &NodeKeys::from_seed([200; 32]));
+    let owner = account(1);
+    let good = subscription(&owner, &[0], false);
+    let cases = [
+        (
+            Subscription {
+                signature: cepa_wire::Signature([9; 64]),
+                ..good.clone()
+            },
+            5,
+        ),
+        (
+            Subscription {
+                signed_at: good.signed_at - 15 * 86_400,
+                ..good.clone()
+            },
+            4,
+        ),
+        (
+            Subscription {
+                signed_at: good.signed_at + 2 * 86_400,
+                ..good.clone()
+            },
+            4,
+        ),
+    ];
+    let list: Vec<u8> = cases.iter().flat_map(|(case, _)| case.encode()).collect();
+    let list = [b"l", &list[..], &good.encode(), b"e"].concat();
+    let reply = client.ask(&[b"monitor.messages", b"tag", &list]);
+    let replies = bt::Value::parse(&reply[2]).unwrap().as_list().unwrap();
+    let codes: Vec<_> = replies
+        .iter()
+        .map(|reply| {
+            reply
+                .as_dict()
+                .unwrap()
+                .get(b"errcode")
+                .map(|code| code.as_i64().unwrap())
+        })
+        .collect();
+    let expected: Vec<_> = cases
+        .iter()
+        .map(|(_, code)| Some(*code))
+        .chain([None])
+        .collect();
+    assert_eq!(codes, expected);
+}
+
+#[test]
+fn a_subscription_ends_when_the_mailbox_moves_away() {
+    let mut network = Network::new(2);
+    network.start(0, 1);
+    let mut client = Peer::connect(&network, &NodeKeys::from_seed([200; 32]));
+    let owner = account(1);
+    let good = subscription(&owner, &[0], false);
+    let reply = client.ask(&[b"monitor.messages", b"tag", &good.encode()]);
+    assert_eq!(reply[2], "d7:successi1ee");
+    // Who listened is told, and who asks again is shown the way.
+    network.view[0].swarm_id = owner.id().swarm_point().wrapping_add(1 << 63);
+    network.view[1].swarm_id = owner.id().swarm_point();
+    network.publish();
+    let told = client.receive();
+    assert_eq!(told[0], "notify.monitor_ended");
+    assert!(
+        told[1]
+            .windows(33)
+            .any(|window| window == owner.id().to_bytes())
+    );
+    let reply = client.ask(&[b"monitor.messages", b"tag", &good.encode()]);
+    let reply = bt::Value::parse(&reply[2]).unwrap().as_dict().unwrap();
+    assert_eq!(reply.get(b"errcode").unwrap().as_i64(), Some(6));
+    let swarm = reply.get(b"swarm").unwrap().as_dict().unwrap();
+    assert_eq!(
+        swarm
+            .get(b"snodes")
+            .unwrap()
+            .as_list()
+            .unwrap()
+            .iter()
+            .count(),
+        1
+    );
 }

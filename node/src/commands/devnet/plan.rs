@@ -1,13 +1,14 @@
 //! What a devnet will look like, before anything runs: directories, keys, ports, swarms, configs.
 
 use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use core::num::NonZeroU16;
 use std::fs::DirBuilder;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::{fs, thread};
 
-use cepa_control::{Config, Network};
+use cepa_control::{Config, Network, NetworkSource};
 use cepa_crypto::swarm_space::{nearest_swarm, swarm_space};
 use cepa_wire::{Mailbox, ServiceNode};
 
@@ -98,7 +99,7 @@ impl Plan {
         for (index, node) in self.nodes.iter().enumerate() {
             let file = node.directory.join("network.json");
             network.write(&file).map_err(Failure::new)?;
-            let config = node.config(index % core_count);
+            let config = node.config(index % core_count)?;
             let file = node.config_file();
             fs::write(&file, config.to_toml()).map_err(|fault| {
                 Failure::new(format!("cannot write {}: {fault}", file.display()))
@@ -140,23 +141,19 @@ impl PlannedNode {
         SocketAddrV4::new(self.entry.ip, self.entry.port)
     }
 
-    fn config(&self, cpu: usize) -> Config {
-        Config {
-            bind_ip: self.entry.ip,
-            https_port: self.entry.port,
-            omq_port: self.entry.omq_port,
-            data_dir: "data".into(),
-            network_file: "network.json".into(),
+    fn config(&self, cpu: usize) -> Result<Config, Failure> {
+        let ports = [self.entry.port, self.entry.omq_port].map(NonZeroU16::new);
+        let [Some(port), Some(omq_port)] = ports else {
+            return Err(Failure::new("port 0 is none to listen on"));
+        };
+        let network = NetworkSource::File("network.json".into());
+        let config = Config::new(self.entry.ip, [port, omq_port], "data".into(), network);
+        Ok(Config {
             shard_cpus: vec![cpu],
-            allow_aes_cbc: false,
             segment_size_mib: SEGMENT_SIZE_MIB,
             store_capacity_mib: 1024,
-            account_size_max_mib: 64,
-            foreign_grace_hours: 24,
-            relaxed_durability_ms: None,
-            admin_listen: None,
-            seed_listen: None,
-        }
+            ..config
+        })
     }
 }
 
@@ -257,7 +254,10 @@ mod tests {
         let mut swarm_ids = BTreeSet::new();
         for node in &plan.nodes {
             let config = Config::read(&node.config_file()).unwrap();
-            assert_eq!(Network::read(&config.network_file).unwrap(), network);
+            let NetworkSource::File(file) = &config.network else {
+                panic!("a devnet has a file")
+            };
+            assert_eq!(Network::read(file).unwrap(), network);
             assert_eq!(
                 (config.https_port, config.omq_port),
                 (node.entry.port, node.entry.omq_port)
