@@ -44,11 +44,11 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let runtime = control_runtime()?;
     let mut signals = runtime.block_on(async { Signals::listen() })?;
     supervisor.status("waiting for the node's keys");
-    let Some(mut source) = runtime.block_on(Source::open(&config, &mut signals))? else {
+    let Some(keys) = runtime.block_on(source::find_keys(&config, &mut signals))? else {
         return Ok(());
     };
-    let keys = source.keys()?;
     print_identity(&keys)?;
+    let source = Source::open(&config.network)?;
 
     let us = keys.ed25519_public();
     let view = Arc::new(ArcSwap::from_pointee(source.first_view(&us)));

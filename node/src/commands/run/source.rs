@@ -22,19 +22,34 @@ use super::identity;
 use super::stop::Signals;
 use crate::failure::Failure;
 
-/// What a node knows of itself and the network before it starts.
+/// Where the view comes from.
 pub(super) enum Source {
-    /// A key of its own in the data directory, and a `network.json`.
+    /// A `network.json`.
     File {
-        keys: Option<NodeKeys>,
         file: NetworkFile,
         nodes: Vec<ServiceNode>,
     },
-    /// The chain daemon has both.
-    Oxend {
-        keys: Option<NodeKeys>,
-        client: OxendClient,
-    },
+    /// The chain daemon.
+    Oxend(OxendClient),
+}
+
+/// The node's keys: of its data directory, or of the chain daemon, which may keep us waiting. `None` when
+/// a signal came first.
+pub(super) async fn find_keys(
+    config: &Config,
+    signals: &mut Signals,
+) -> Result<Option<NodeKeys>, Failure> {
+    match &config.network {
+        NetworkSource::File(_) => identity::load_or_create(&config.data_dir).map(Some),
+        NetworkSource::Oxend(address) => {
+            let address: OxendAddress = address.parse().map_err(Failure::new)?;
+            info!(oxend = %address, "asking oxend for the node's keys");
+            tokio::select! {
+                keys = oxend::fetch_keys(&address) => Ok(Some(keys)),
+                () = signals.wait() => Ok(None),
+            }
+        }
+    }
 }
 
 /// What the watch over the network needs.
@@ -49,48 +64,26 @@ pub(super) struct Watch {
 }
 
 impl Source {
-    /// Reads the keys; waits for them where the chain daemon has them. `None` when a signal came first.
-    pub(super) async fn open(
-        config: &Config,
-        signals: &mut Signals,
-    ) -> Result<Option<Self>, Failure> {
-        match &config.network {
+    /// Opens where the view comes from.
+    pub(super) fn open(network: &NetworkSource) -> Result<Self, Failure> {
+        match network {
             NetworkSource::File(path) => {
-                let keys = identity::load_or_create(&config.data_dir)?;
                 let (file, network) = NetworkFile::open(path).map_err(Failure::new)?;
-                Ok(Some(Self::File {
-                    keys: Some(keys),
-                    file,
-                    nodes: network.service_nodes,
-                }))
+                let nodes = network.service_nodes;
+                Ok(Self::File { file, nodes })
             }
             NetworkSource::Oxend(address) => {
                 let address: OxendAddress = address.parse().map_err(Failure::new)?;
-                info!(oxend = %address, "asking oxend for the node's keys");
-                let keys = tokio::select! {
-                    keys = oxend::fetch_keys(&address) => keys,
-                    () = signals.wait() => return Ok(None),
-                };
-                Ok(Some(Self::Oxend {
-                    keys: Some(keys),
-                    client: OxendClient::new(address),
-                }))
+                Ok(Self::Oxend(OxendClient::new(address)))
             }
         }
-    }
-
-    /// The keys, once.
-    pub(super) fn keys(&mut self) -> Result<NodeKeys, Failure> {
-        let (Self::File { keys, .. } | Self::Oxend { keys, .. }) = self;
-        keys.take()
-            .ok_or_else(|| Failure::new("the keys are taken already"))
     }
 
     /// The view to begin with: empty until the chain daemon told one.
     pub(super) fn first_view(&self, us: &Ed25519PublicKey) -> NetworkView {
         match self {
             Self::File { nodes, .. } => make_view(View::new(nodes.clone(), us)),
-            Self::Oxend { .. } => NetworkView::new(View::new(Vec::new(), us)),
+            Self::Oxend(_) => NetworkView::new(View::new(Vec::new(), us)),
         }
     }
 
@@ -98,7 +91,7 @@ impl Source {
     pub(super) fn oxend(&self) -> Option<OxendHandle> {
         match self {
             Self::File { .. } => None,
-            Self::Oxend { client, .. } => Some(client.handle()),
+            Self::Oxend(client) => Some(client.handle()),
         }
     }
 
@@ -111,7 +104,7 @@ impl Source {
                 let publish = |nodes| view.store(Arc::new(make_view(View::new(nodes, &us))));
                 file.watch(publish).await
             }
-            Self::Oxend { client, .. } => {
+            Self::Oxend(client) => {
                 let duties = Duties {
                     us: watch.us,
                     peer_tests: Some(PeerTests {
