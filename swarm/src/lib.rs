@@ -9,8 +9,10 @@ pub mod exchange;
 pub mod handover;
 pub mod health;
 pub mod limits;
+pub mod load;
 pub mod missed;
 pub mod oxend;
+pub mod rate;
 pub mod transfer;
 pub mod view;
 
