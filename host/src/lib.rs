@@ -4,12 +4,16 @@
 mod board;
 mod certificate;
 pub mod clock;
+mod connections;
 mod disk;
+mod door;
+mod edge_limits;
 mod handover;
 mod https;
 mod link;
 mod links;
 pub mod log;
+mod memory;
 mod missed;
 mod omq;
 mod onions;
@@ -20,9 +24,10 @@ mod store;
 mod tile;
 mod wait;
 
-use core::net::{Ipv4Addr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::net::TcpStream;
@@ -39,7 +44,9 @@ use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use thiserror::Error;
 
 pub use crate::board::StoreBoard;
+pub use crate::edge_limits::{BODY_PROGRESS_SIZE, EdgeLimits};
 use crate::tile::TileSeed;
+pub use cepa_swarm::rate::RateLimit;
 
 /// What control publishes and every shard reads: the view, and the data plane's table of it.
 pub struct NetworkView {
@@ -47,13 +54,25 @@ pub struct NetworkView {
     pub view: View,
     /// The same nodes by key, for onions.
     pub peers: PeerTable,
+    /// Their addresses: who calls from one of these is a peer, as far as one can tell before a handshake.
+    pub addresses: BTreeSet<Ipv4Addr>,
 }
 
 impl NetworkView {
     /// From a view.
     pub fn new(view: View) -> Self {
         let peers = PeerTable::new(view.nodes().iter().map(|node| node.pubkey_ed25519));
-        Self { view, peers }
+        let addresses = view.nodes().iter().map(|node| node.ip).collect();
+        Self {
+            view,
+            peers,
+            addresses,
+        }
+    }
+
+    /// Whether one of the nodes has this address.
+    pub fn has_address(&self, address: IpAddr) -> bool {
+        matches!(address.to_canonical(), IpAddr::V4(address) if self.addresses.contains(&address))
     }
 }
 
@@ -76,6 +95,10 @@ pub struct NodeSettings {
     /// How the message log is set up; its capacity is that of all shards together. The key of its
     /// tables is drawn at start.
     pub store: Settings,
+    /// How often one address may ask one shard; none: as often as it likes. Nodes of the view always may.
+    pub rate_limit: Option<RateLimit>,
+    /// What the edges of one shard may cost.
+    pub edge_limits: EdgeLimits,
 }
 
 /// Why a node does not start. Each says what to do.
@@ -181,6 +204,8 @@ pub fn start(
             data_dir: data_dir.clone(),
             store: log_settings(settings.store, log_count, random::bytes()),
             allow_aes_cbc: settings.allow_aes_cbc,
+            rate_limit: settings.rate_limit,
+            edge_limits: settings.edge_limits,
             network: Arc::clone(view),
             counters: Arc::clone(counters),
             board: Arc::clone(&stores),

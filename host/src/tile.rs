@@ -18,6 +18,7 @@ use cepa_relay::counters::count;
 use cepa_storage::Settings;
 use cepa_storage::territory::Territory;
 use cepa_swarm::Health;
+use cepa_swarm::rate::RateLimit;
 use cepa_wire::answer::Answer;
 use futures_rustls::TlsAcceptor;
 use glommio::channels::shared_channel::SharedReceiver;
@@ -27,6 +28,8 @@ use glommio::{GlommioError, Task, spawn_local};
 use rustls::ServerConfig;
 
 use crate::board::{Reporter, StoreBoard};
+use crate::door::{self, Door};
+use crate::edge_limits::EdgeLimits;
 use crate::link::Link;
 use crate::links::{self, Blame, Links};
 use crate::missed::{Anew, MissedFiles};
@@ -35,9 +38,7 @@ use crate::store::{LocalLog, Stores, tile_of};
 use crate::{NetworkView, StartError, clock, handover, https, missed};
 
 /// Requests of one executor that may run: at some 50 KiB each they stay within 200 MiB.
-const RUNNING_COUNT_MAX: usize = 4096;
-/// Bytes of HTTPS bodies that one executor holds at a time.
-const BODY_BYTES_MAX: usize = 256 << 20;
+pub(crate) const RUNNING_COUNT_MAX: usize = 4096;
 /// How often the tile looks whether it is to stop, and whom to probe.
 const TICK: Duration = Duration::from_millis(100);
 /// A probe is a ping: a peer that is up answers within this.
@@ -59,6 +60,8 @@ pub(crate) struct TileSeed {
     pub(crate) data_dir: PathBuf,
     pub(crate) store: Settings,
     pub(crate) allow_aes_cbc: bool,
+    pub(crate) rate_limit: Option<RateLimit>,
+    pub(crate) edge_limits: EdgeLimits,
     pub(crate) network: Arc<ArcSwap<NetworkView>>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) board: Arc<StoreBoard>,
@@ -77,9 +80,8 @@ pub(crate) struct Tile {
     pub(crate) links: Links,
     pub(crate) stores: Stores,
     pub(crate) allow_aes_cbc: bool,
-    pub(crate) https_count: Cell<usize>,
+    pub(crate) door: Door,
     running_count: Cell<usize>,
-    body_bytes: Cell<usize>,
     rings: Rc<Rings>,
     /// What members missed.
     pub(crate) missed: MissedFiles,
@@ -114,9 +116,9 @@ impl Tile {
         hold(&self.running_count, 1, RUNNING_COUNT_MAX)
     }
 
-    /// Sets memory for a body aside; `None` when there is not enough.
-    pub(crate) fn reserve_body(&self, size: usize) -> Option<Held<'_>> {
-        hold(&self.body_bytes, size, BODY_BYTES_MAX)
+    /// Requests that are running.
+    pub(crate) const fn running_count(&self) -> usize {
+        self.running_count.get()
     }
 
     /// The 503 of a node that may not serve clients yet.
@@ -143,6 +145,7 @@ impl Tile {
             .view
             .find_x25519(&key)
             .and_then(|index| network.view.nodes().get(index));
+        link.handle_proven(node.is_some());
         if let Some(node) = node {
             self.links.offer(key, link);
             self.health.borrow_mut().handle_alive(&node.pubkey_ed25519);
@@ -170,6 +173,7 @@ pub(crate) async fn run(seed: TileSeed, report: SyncSender<Result<(), StartError
     let mut reporter = Reporter::new(board, index, tile.stores.local().cloned());
     while !stop.load(Ordering::Relaxed) {
         sleep(TICK).await;
+        tile.door.expire(clock::ticks());
         probe(&tile);
         tell_territory(&tile, &mut territory);
         give_anew(&tile, index);
@@ -225,15 +229,15 @@ async fn start(seed: TileSeed) -> Result<(Rc<Tile>, Accepting), StartError> {
         links: Links::default(),
         stores,
         allow_aes_cbc: seed.allow_aes_cbc,
-        https_count: Cell::new(0),
+        door: Door::new(seed.edge_limits, seed.rate_limit),
         running_count: Cell::new(0),
-        body_bytes: Cell::new(0),
         rings,
         missed,
         anew: seed.anew,
     });
     connect_rings(&tile, seed.rings);
     wait_for_recovery(&tile).await;
+    spawn_local(door::measure_load(Rc::clone(&tile))).detach();
     for (number, log) in tile.stores.numbered() {
         let dir = log_dir(&seed.data_dir, number);
         let handing_over = handover::run(Rc::clone(&tile), Rc::clone(log), dir);

@@ -128,6 +128,11 @@ impl Decoder {
         self.buffer.extend_from_slice(input);
     }
 
+    /// Bytes that are held.
+    pub fn held_size(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// The greeting, once it is whole. A first byte that begins none is refused at once.
     pub fn poll_greeting(&mut self) -> Result<Option<[u8; GREETING_SIZE]>, ZmtpError> {
         if self.buffer.first().is_some_and(|byte| *byte != 0xff) {
@@ -233,6 +238,11 @@ pub struct Assembler {
 }
 
 impl Assembler {
+    /// Bytes that are held.
+    pub const fn held_size(&self) -> usize {
+        self.size
+    }
+
     /// Takes a part; gives the message when it was the last.
     pub fn handle_part(
         &mut self,

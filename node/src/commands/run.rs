@@ -12,7 +12,7 @@ use std::thread;
 use arc_swap::ArcSwap;
 use cepa_control::{Config, Endpoint, NetworkFile, metrics, seed};
 use cepa_crypto::NodeKeys;
-use cepa_host::{NetworkView, NodeSettings, StoreBoard};
+use cepa_host::{EdgeLimits, NetworkView, NodeSettings, RateLimit, StoreBoard};
 use cepa_relay::Counters;
 use cepa_storage::{Durability, Settings};
 use cepa_swarm::View;
@@ -132,6 +132,8 @@ fn make_view(nodes: Vec<ServiceNode>, us: &Ed25519PublicKey) -> NetworkView {
 
 fn node_settings(config: Config, keys: NodeKeys) -> NodeSettings {
     let store = store_settings(&config);
+    let is_lab = config.bind_ip.is_loopback();
+    let default_limits = EdgeLimits::default();
     NodeSettings {
         keys,
         bind_ip: config.bind_ip,
@@ -141,6 +143,12 @@ fn node_settings(config: Config, keys: NodeKeys) -> NodeSettings {
         shard_cpus: config.shard_cpus,
         allow_aes_cbc: config.allow_aes_cbc,
         store,
+        // A lab on loopback has one address for all its clients, and shares its cores with them.
+        rate_limit: (!is_lab).then(RateLimit::default),
+        edge_limits: EdgeLimits {
+            lag_max: default_limits.lag_max.filter(|_| !is_lab),
+            ..default_limits
+        },
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use cepa_crypto::{Account, NodeKeys, request_signature};
-use cepa_host::{NetworkView, NodeSettings, RunningNode};
+use cepa_host::{EdgeLimits, NetworkView, NodeSettings, RateLimit, RunningNode};
 use cepa_relay::Counters;
 use cepa_storage::Settings;
 use cepa_swarm::View;
@@ -25,6 +25,10 @@ use tempfile::TempDir;
 pub(crate) struct Network {
     pub(crate) nodes: Vec<Node>,
     pub(crate) view: Vec<ServiceNode>,
+    /// Of the nodes that are started from now on.
+    pub(crate) rate_limit: Option<RateLimit>,
+    /// Of the nodes that are started from now on.
+    pub(crate) edge_limits: EdgeLimits,
 }
 
 pub(crate) struct Node {
@@ -78,7 +82,16 @@ impl Network {
             })
             .collect();
         let view = nodes.iter().map(|node| service_node(node, 7)).collect();
-        Self { nodes, view }
+        Self {
+            nodes,
+            view,
+            rate_limit: None,
+            // Other tests keep the cores busy meanwhile.
+            edge_limits: EdgeLimits {
+                lag_max: None,
+                ..EdgeLimits::default()
+            },
+        }
     }
 
     /// Starts node `index` with `shard_count` shards.
@@ -98,6 +111,8 @@ impl Network {
                 segment_size: 4 << 20,
                 ..Settings::default()
             },
+            rate_limit: self.rate_limit,
+            edge_limits: self.edge_limits,
         };
         let network = Arc::new(ArcSwap::from_pointee(NetworkView::new(view)));
         let running = cepa_host::start(settings, &network, &node.counters);
