@@ -203,7 +203,11 @@ pub(crate) fn https(method: &str, port: u16, path: &str, body: &[u8]) -> Reply {
 
 /// Writes raw bytes over TLS and reads a whole answer.
 pub(crate) fn exchange(port: u16, request: &[u8]) -> std::io::Result<Reply> {
-    let mut stream = connect(port)?;
+    exchange_over(connect(port)?, request)
+}
+
+/// The same over a connection that stands.
+pub(crate) fn exchange_over(mut stream: Tls, request: &[u8]) -> std::io::Result<Reply> {
     stream.write_all(request)?;
     let mut answer = Vec::new();
     if let Err(error) = stream.read_to_end(&mut answer) {
@@ -227,10 +231,18 @@ pub(crate) fn exchange(port: u16, request: &[u8]) -> std::io::Result<Reply> {
     })
 }
 
-pub(crate) fn connect(port: u16) -> std::io::Result<StreamOwned<ClientConnection, TcpStream>> {
+/// A TLS connection to a node.
+pub(crate) type Tls = StreamOwned<ClientConnection, TcpStream>;
+
+pub(crate) fn connect(port: u16) -> std::io::Result<Tls> {
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-    Ok(StreamOwned::new(tls_client(), stream))
+    Ok(tls_over(stream))
+}
+
+/// TLS over a connection; the handshake comes with the first write.
+pub(crate) fn tls_over(stream: TcpStream) -> Tls {
+    StreamOwned::new(tls_client(), stream)
 }
 
 fn tls_client() -> ClientConnection {

@@ -13,15 +13,21 @@ use serde_json::Value;
 use crate::network::{Network, account, store};
 
 /// A blocking OMQ peer.
-struct Peer {
+pub(crate) struct Peer {
     stream: TcpStream,
     connection: Connection,
 }
 
 impl Peer {
     fn connect(network: &Network, keys: &NodeKeys) -> Self {
+        let port = network.nodes[0].omq_port;
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        Self::over(stream, network, keys)
+    }
+
+    /// A link to the first node over a connection that stands.
+    pub(crate) fn over(stream: TcpStream, network: &Network, keys: &NodeKeys) -> Self {
         let node = &network.nodes[0];
-        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, node.omq_port)).unwrap();
         stream
             .set_read_timeout(Some(Duration::from_secs(10)))
             .unwrap();
@@ -73,7 +79,7 @@ impl Peer {
         }
     }
 
-    fn ask(&mut self, parts: &[&[u8]]) -> Vec<Bytes> {
+    pub(crate) fn ask(&mut self, parts: &[&[u8]]) -> Vec<Bytes> {
         let parts: Vec<Bytes> = parts
             .iter()
             .map(|part| Bytes::copy_from_slice(part))
