@@ -62,9 +62,10 @@ impl Default for EdgeLimits {
     }
 }
 
-/// Bytes of one HTTPS connection beside bodies and answers: TLS state and records of both directions
-/// (16 KiB each at most, once), hyper's buffers (16 KiB of a head, 8 KiB of an answer's), one read.
-const HTTPS_CONNECTION_SIZE: usize = 64 << 10;
+/// Bytes of one HTTPS connection beside large bodies and answers: TLS records (one that arrives, two that
+/// leave: 48 KiB), a head (16 KiB), a small body and a small answer, one read (8 KiB each), TLS state and
+/// tables (8 KiB). An idle one was measured at half of that, with its client's end.
+const HTTPS_CONNECTION_SIZE: usize = 96 << 10;
 /// Bytes of one OMQ connection beside messages and answers: one read of 32 KiB, CURVE state, tables.
 const OMQ_CONNECTION_SIZE: usize = 40 << 10;
 /// Bytes of one running request beside its body and its answer.
@@ -97,8 +98,8 @@ mod tests {
     #[test]
     fn the_budget_is_what_architecture_says() {
         let limits = EdgeLimits::default();
-        assert_eq!(limits.idle_memory_budget() >> 20, 256 + 320);
-        assert_eq!(limits.memory_budget() >> 20, 256 + 320 + 200 + 256 + 256);
+        assert_eq!(limits.idle_memory_budget() >> 20, 384 + 320);
+        assert_eq!(limits.memory_budget() >> 20, 384 + 320 + 200 + 256 + 256);
         // Nobody alone takes the room of all.
         assert!(limits.connection_per_prefix_count_max * 4 <= limits.https_connection_count_max);
         assert!(limits.held_per_prefix_size_max * 4 <= limits.input_size_max);

@@ -23,6 +23,7 @@ use hyper::header::{CONTENT_TYPE, HeaderValue, SERVER};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
+use rustls::ServerConnection;
 
 use crate::connections::{Phase, Seat};
 use crate::door::Refused;
@@ -33,6 +34,9 @@ use socket::Socket;
 
 /// Largest head of a request: clients send some hundred bytes.
 const HEAD_SIZE_MAX: usize = 16 << 10;
+
+/// Records of TLS that wait for the socket: two.
+const TLS_OUTPUT_SIZE_MAX: usize = 32 << 10;
 
 /// Serves a connection in a task of its own.
 pub(crate) fn accept(tile: &Rc<Tile>, acceptor: &TlsAcceptor, stream: TcpStream) {
@@ -70,7 +74,8 @@ async fn serve_connection(
     stream: TcpStream,
 ) -> Option<()> {
     stream.set_nodelay(true).ok()?;
-    let stream = acceptor.accept(stream).await.ok()?;
+    let bounded = |tls: &mut ServerConnection| tls.set_buffer_limit(Some(TLS_OUTPUT_SIZE_MAX));
+    let stream = acceptor.accept_with(stream, bounded).await.ok()?;
     seat.enter(Phase::Idle);
     let service = service_fn(|request| async move {
         seat.handle_head();
