@@ -106,6 +106,11 @@ impl Seat {
         self.end.wait().await;
     }
 
+    /// Ends the connection.
+    pub(crate) fn end(&self) {
+        self.end.notify();
+    }
+
     pub(crate) fn enter(&self, phase: Phase) {
         self.phase.set(phase);
         let mut table = self.connections.table.borrow_mut();

@@ -309,9 +309,10 @@ async fn write(link: Rc<Link>, mut writer: WriteHalf<TcpStream>, take_timeout: D
         }
         link.writing_size.set(output.len());
         let taken = within(take_timeout, writer.write_all(&output)).await;
-        if !matches!(taken, Some(Ok(()))) {
-            link.close();
-            break;
+        match taken {
+            Some(Ok(())) => {}
+            Some(Err(_)) => break link.close(),
+            None => break link.cut_off(),
         }
         link.writing_size.set(0);
         link.check_output();

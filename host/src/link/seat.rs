@@ -95,7 +95,15 @@ impl Link {
         };
         let size = self.output.borrow().len() + self.writing_size.get();
         if !held.output.borrow_mut().resize(size) {
-            self.close();
+            self.cut_off();
+        }
+    }
+
+    /// Ends the link now: its reader may wait for a heartbeat, and its writer for the far end.
+    pub(super) fn cut_off(&self) {
+        self.close();
+        if let Some(seat) = self.seat() {
+            seat.end();
         }
     }
 

@@ -4,6 +4,7 @@
 
 mod crowd;
 mod floods;
+mod links;
 mod slow;
 
 use core::net::{Ipv4Addr, SocketAddrV4};

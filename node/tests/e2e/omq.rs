@@ -14,8 +14,8 @@ use crate::network::{Network, account, store};
 
 /// A blocking OMQ peer.
 pub(crate) struct Peer {
-    stream: TcpStream,
-    connection: Connection,
+    pub(crate) stream: TcpStream,
+    pub(crate) connection: Connection,
 }
 
 impl Peer {
@@ -70,7 +70,7 @@ impl Peer {
         self.pump();
     }
 
-    fn receive(&mut self) -> Vec<Bytes> {
+    pub(crate) fn receive(&mut self) -> Vec<Bytes> {
         loop {
             if let Some(message) = self.connection.poll_message() {
                 return message;

@@ -14,7 +14,7 @@ use super::{
 use crate::network::{Network, account, exchange_over, retrieve, store};
 
 /// One node whose deadlines are all far away but those that `shorten` brings near.
-fn start(shorten: impl FnOnce(&mut EdgeLimits)) -> Network {
+pub(super) fn start(shorten: impl FnOnce(&mut EdgeLimits)) -> Network {
     let mut network = Network::new(1);
     let limits = &mut network.edge_limits;
     limits.handshake_timeout = NEVER;
@@ -58,15 +58,15 @@ fn a_head_that_comes_byte_by_byte_is_cut_off() {
 }
 
 #[test]
-fn the_beginning_of_a_next_head_that_came_early_has_its_time_too() {
+fn a_head_that_began_with_the_request_before_has_its_time_from_the_next_byte_on() {
     let network = start(|limits| limits.head_timeout = SOON);
     let mut slow = tls(RUDE, network.nodes[0].https_port).unwrap();
     let next = b"POST /storage_rpc/v1 HT";
     let both = [&request("/storage_rpc/v1", INFO)[..], next].concat();
     slow.write_all(&both).unwrap();
     let mut answer = Vec::new();
-    // The one is answered; then comes the end, or a byte too late.
-    drop(slow.sock.set_read_timeout(Some(SOON * 4)));
+    // The one is answered, and the other ends when it goes on and does not come to its end.
+    drop(slow.sock.set_read_timeout(Some(PACE)));
     while slow.read_to_end(&mut answer).is_err_and(|error| {
         error.kind() == std::io::ErrorKind::WouldBlock && slow.write_all(b"T").is_ok()
     }) {}
