@@ -152,6 +152,11 @@ impl Connection {
         }
     }
 
+    /// Bytes of a message that has not ended yet.
+    pub fn held_size(&self) -> usize {
+        self.decoder.held_size() + self.assembler.held_size()
+    }
+
     /// Bytes to be written to the socket now; empty when there are none.
     pub fn take_output(&mut self) -> Vec<u8> {
         core::mem::take(&mut self.output)

@@ -14,6 +14,7 @@ use futures_channel::{mpsc, oneshot};
 use futures_util::StreamExt as _;
 use glommio::spawn_local;
 
+use crate::door::Refused;
 use crate::tile::Tile;
 use crate::{onions, requests, subscribers};
 
@@ -102,16 +103,29 @@ pub(crate) async fn serve(tile: Rc<Tile>, mut end: GateEnd) {
 }
 
 async fn answer(tile: &Rc<Tile>, entered: Entered) {
+    let admitted = tile.admit_entered(entered.from);
     match entered.request {
         Entering::Onion { body, reply } => {
-            let returned = onions::enter(tile, &body).await;
-            drop(reply.send((returned.status, returned.body)));
+            // The one text that clients read as: use another guard.
+            let (status, body) = if admitted.is_ok() {
+                let returned = onions::enter(tile, &body).await;
+                (returned.status, returned.body)
+            } else {
+                let (status, text) = Refused::Busy.reply();
+                (status, Bytes::from_static(text.as_bytes()))
+            };
+            drop(reply.send((status, body)));
         }
         Entering::Client {
             method,
             params,
             reply,
         } => {
+            if let Err(refused) = admitted {
+                let (status, text) = refused.reply();
+                drop(reply.send((Answer::text(status, text), Encoding::Json)));
+                return;
+            }
             let answered = match ClientRequest::parse_params(&method, &params) {
                 Ok((request, encoding)) => (requests::serve_client(tile, request).await, encoding),
                 Err(error) => (requests::refuse(tile, error), Encoding::Json),

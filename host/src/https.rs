@@ -1,9 +1,10 @@
 //! The HTTPS edge (`../shared/protocol/session-node.md`, 5.4).
 
+mod body;
 mod socket;
 
 use core::convert::Infallible;
-use core::time::Duration;
+use core::pin::pin;
 use std::rc::Rc;
 
 use base64::Engine as _;
@@ -13,76 +14,90 @@ use cepa_relay::counters::count;
 use cepa_wire::answer::Answer;
 use cepa_wire::request::ClientRequest;
 use futures_rustls::TlsAcceptor;
+use futures_util::future::{Either, select};
 use glommio::net::TcpStream;
 use glommio::spawn_local;
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue, SERVER};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
+use rustls::ServerConnection;
 
+use crate::connections::{Phase, Seat};
+use crate::door::Refused;
 use crate::tile::Tile;
-use crate::wait::within;
 use crate::{onions, requests};
+use body::{Body, SMALL_SIZE};
 use socket::Socket;
 
-/// A TLS handshake takes at most this long.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// A connection that neither sends nor takes a byte for so long is closed.
-const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
-/// A body arrives within this.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// Largest body, as in the reference.
-pub(crate) const BODY_SIZE_MAX: usize = 10 << 20;
 /// Largest head of a request: clients send some hundred bytes.
 const HEAD_SIZE_MAX: usize = 16 << 10;
-/// Connections of one executor. Each costs some 50 KiB of buffers: 200 MiB in all.
-const CONNECTION_COUNT_MAX: usize = 4096;
+
+/// Records of TLS that wait for the socket: two.
+const TLS_OUTPUT_SIZE_MAX: usize = 32 << 10;
 
 /// Serves a connection in a task of its own.
 pub(crate) fn accept(tile: &Rc<Tile>, acceptor: &TlsAcceptor, stream: TcpStream) {
-    if tile.https_count.get() >= CONNECTION_COUNT_MAX {
-        count(&tile.counters.https_refused);
+    // Who hung up already has no address.
+    let Ok(address) = stream.peer_addr() else {
+        return;
+    };
+    let caller = tile.caller(address);
+    if !tile.door.admits_connection(caller) {
+        count(&tile.counters.refused_overloaded);
         return;
     }
+    let Some(seat) = tile.door.https.seat(caller).map(Rc::new) else {
+        count(&tile.counters.https_refused);
+        return;
+    };
     count(&tile.counters.https_accepted);
-    tile.https_count.update(|count| count + 1);
     let (tile, acceptor) = (Rc::clone(tile), acceptor.clone());
     spawn_local(async move {
-        if serve_connection(&tile, acceptor, stream).await.is_none() {
-            count(&tile.counters.https_failed);
+        let serving = serve_connection(&tile, &seat, acceptor, stream);
+        match select(pin!(serving), pin!(seat.ended())).await {
+            Either::Left((Some(()), _)) => {}
+            Either::Left((None, _)) => count(&tile.counters.https_failed),
+            Either::Right(_) => count(&tile.counters.https_evicted),
         }
-        tile.https_count.update(|count| count - 1);
     })
     .detach();
 }
 
-async fn serve_connection(tile: &Rc<Tile>, acceptor: TlsAcceptor, stream: TcpStream) -> Option<()> {
+/// Every wait in here ends with the connection's seat.
+async fn serve_connection(
+    tile: &Rc<Tile>,
+    seat: &Rc<Seat>,
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+) -> Option<()> {
     stream.set_nodelay(true).ok()?;
-    stream.set_read_timeout(Some(IDLE_TIMEOUT)).ok()?;
-    stream.set_write_timeout(Some(IDLE_TIMEOUT)).ok()?;
-    let stream = within(HANDSHAKE_TIMEOUT, acceptor.accept(stream))
-        .await?
-        .ok()?;
-    let service =
-        service_fn(|request| async move { Ok::<_, Infallible>(answer(tile, request).await) });
+    let bounded = |tls: &mut ServerConnection| tls.set_buffer_limit(Some(TLS_OUTPUT_SIZE_MAX));
+    let stream = acceptor.accept_with(stream, bounded).await.ok()?;
+    seat.enter(Phase::Idle);
+    let service = service_fn(|request| async move {
+        seat.handle_head();
+        let response = answer(tile, seat, request).await;
+        Ok::<_, Infallible>(hold_answer(tile, seat, response))
+    });
     http1::Builder::new()
         .max_buf_size(HEAD_SIZE_MAX)
         .keep_alive(true)
-        .serve_connection(Socket::new(stream), service)
+        .serve_connection(Socket::new(stream, Rc::clone(seat)), service)
         .await
         .ok()
 }
 
-async fn answer(tile: &Rc<Tile>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+async fn answer(tile: &Rc<Tile>, seat: &Seat, request: Request<Incoming>) -> Response<Full<Bytes>> {
     if request.headers().contains_key("x-loki-long-poll") {
         return text(StatusCode::GONE, "long polling is no longer supported");
     }
     match (request.method(), request.uri().path()) {
-        (&Method::POST, "/onion_req/v2") => match read_body(tile, request).await {
+        (&Method::POST, "/onion_req/v2") => match take_body(tile, seat, request).await {
             Ok(body) => {
-                let returned = onions::enter(tile, &body).await;
+                let returned = onions::enter(tile, &body.bytes).await;
                 let mut response = response(returned.status, "text/plain", returned.body);
                 let told = returned.content_type.as_deref().map(HeaderValue::from_str);
                 if let Some(Ok(content_type)) = told {
@@ -90,14 +105,16 @@ async fn answer(tile: &Rc<Tile>, request: Request<Incoming>) -> Response<Full<By
                 }
                 response
             }
-            Err(refused) => refused,
+            // What an onion is told when its guard has no time for it, whatever the reason.
+            Err((429, _)) => refuse(Refused::Busy.reply()),
+            Err(refused) => refuse(refused),
         },
-        (&Method::POST, "/storage_rpc/v1") => match read_body(tile, request).await {
-            Ok(body) => respond(match ClientRequest::parse_json(&body) {
+        (&Method::POST, "/storage_rpc/v1") => match take_body(tile, seat, request).await {
+            Ok(body) => respond(match ClientRequest::parse_json(&body.bytes) {
                 Ok(request) => requests::serve_client(tile, request).await,
                 Err(error) => requests::refuse(tile, error),
             }),
-            Err(refused) => refused,
+            Err(refused) => refuse(refused),
         },
         (&Method::POST, "/ping_test/v1") => pong(tile),
         (&Method::GET, "/get_stats/v1") => {
@@ -112,37 +129,37 @@ async fn answer(tile: &Rc<Tile>, request: Request<Incoming>) -> Response<Full<By
     }
 }
 
-/// Reads a body within its bounds: its size, its time, and the memory that all bodies share.
-async fn read_body(
-    tile: &Rc<Tile>,
+/// The body of a request that is let in; else status and text. Who is not let in costs no memory.
+async fn take_body(
+    tile: &Tile,
+    seat: &Seat,
     request: Request<Incoming>,
-) -> Result<Bytes, Response<Full<Bytes>>> {
-    let too_large = || text(StatusCode::PAYLOAD_TOO_LARGE, "request body is too large");
-    let announced = request.body().size_hint();
-    let size_max = announced
-        .upper()
-        .and_then(|size| usize::try_from(size).ok());
-    let size_max = size_max.unwrap_or(BODY_SIZE_MAX);
-    if size_max > BODY_SIZE_MAX {
-        return Err(too_large());
+) -> Result<Body, (u16, &'static str)> {
+    tile.admit_client(seat).map_err(Refused::reply)?;
+    let body = body::read(tile, seat, request.into_body()).await?;
+    seat.enter(Phase::Serving);
+    Ok(body)
+}
+
+/// Counts an answer's memory until it is taken; without room for it the client is told to come back.
+fn hold_answer(tile: &Tile, seat: &Seat, response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+    if response.status().is_success() {
+        seat.handle_served();
     }
-    let Some(_reserved) = tile.reserve_body(size_max) else {
-        count(&tile.counters.refused_busy);
-        return Err(text(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "Server busy, try again later",
-        ));
-    };
-    let body = Limited::new(request.into_body(), size_max);
-    match within(BODY_TIMEOUT, body.collect()).await {
-        Some(Ok(body)) => Ok(body.to_bytes()),
-        Some(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
-        Some(Err(_)) => Err(text(StatusCode::BAD_REQUEST, "request body is incomplete")),
-        None => Err(text(
-            StatusCode::REQUEST_TIMEOUT,
-            "request body is too slow",
-        )),
+    let size = response.body().size_hint().exact().unwrap_or(0);
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    let mut held = tile.door.output.hold(seat.caller.share());
+    let is_held = size <= SMALL_SIZE || held.resize(size);
+    seat.handle_answer(Some(held));
+    if is_held {
+        return response;
     }
+    count(&tile.counters.refused_busy);
+    refuse(Refused::Busy.reply())
+}
+
+fn refuse((status, reason): (u16, &'static str)) -> Response<Full<Bytes>> {
+    response(status, "text/plain", Bytes::from_static(reason.as_bytes()))
 }
 
 /// The reachability test of other nodes: proves which node answers here.

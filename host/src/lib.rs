@@ -4,7 +4,10 @@
 mod board;
 mod certificate;
 pub mod clock;
+mod connections;
 mod disk;
+mod door;
+mod edge_limits;
 mod gate;
 mod handover;
 mod https;
@@ -12,6 +15,7 @@ mod link;
 mod links;
 mod lock;
 pub mod log;
+mod memory;
 mod missed;
 mod omq;
 mod onions;
@@ -25,9 +29,10 @@ mod subscribers;
 mod tile;
 mod wait;
 
-use core::net::{Ipv4Addr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::net::TcpStream;
@@ -45,10 +50,12 @@ use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use thiserror::Error;
 
 pub use crate::board::StoreBoard;
+pub use crate::edge_limits::{BODY_PROGRESS_SIZE, EdgeLimits};
 pub use crate::gate::{Entered, Entering, Gate};
 use crate::lock::DataDirLock;
 pub use crate::outside::{Outgoing, Outside, ServerAnswer};
 use crate::tile::TileSeed;
+pub use cepa_swarm::rate::RateLimit;
 
 /// What control publishes and every shard reads: the view, and the data plane's table of it.
 pub struct NetworkView {
@@ -56,13 +63,25 @@ pub struct NetworkView {
     pub view: View,
     /// The same nodes by key, for onions.
     pub peers: PeerTable,
+    /// Their addresses: who calls from one of these is a peer, as far as one can tell before a handshake.
+    pub addresses: BTreeSet<Ipv4Addr>,
 }
 
 impl NetworkView {
     /// From a view.
     pub fn new(view: View) -> Self {
         let peers = PeerTable::new(view.nodes().iter().map(|node| node.pubkey_ed25519));
-        Self { view, peers }
+        let addresses = view.nodes().iter().map(|node| node.ip).collect();
+        Self {
+            view,
+            peers,
+            addresses,
+        }
+    }
+
+    /// Whether one of the nodes has this address.
+    pub fn has_address(&self, address: IpAddr) -> bool {
+        matches!(address.to_canonical(), IpAddr::V4(address) if self.addresses.contains(&address))
     }
 }
 
@@ -93,6 +112,10 @@ pub struct NodeSettings {
     pub stats_keys: Vec<X25519PublicKey>,
     /// Most subscriptions to new messages at a time.
     pub monitor_count_max: usize,
+    /// How often one address may ask one shard; none: as often as it likes. Nodes of the view always may.
+    pub rate_limit: Option<RateLimit>,
+    /// What the edges of one shard may cost.
+    pub edge_limits: EdgeLimits,
 }
 
 /// Why a node does not start. Each says what to do.
@@ -220,6 +243,8 @@ pub fn start(
             store: log_settings(settings.store, log_count, random::bytes()),
             allow_aes_cbc: settings.allow_aes_cbc,
             stop_timeout: settings.stop_timeout,
+            rate_limit: settings.rate_limit,
+            edge_limits: settings.edge_limits,
             network: Arc::clone(view),
             counters: Arc::clone(counters),
             board: Arc::clone(&stores),

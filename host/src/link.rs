@@ -1,7 +1,9 @@
 //! OMQ links to peers and clients: one task reads, one writes, and the sans-IO [`Connection`] between
 //! them does the rest. A link is symmetric: whoever opened it, both sides ask and answer.
 
-use core::cell::{Cell, RefCell};
+mod seat;
+
+use core::cell::{Cell, OnceCell, RefCell};
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -21,6 +23,7 @@ use crate::omq::handle_command;
 use crate::subscribers::LinkSubscriber;
 use crate::tile::Tile;
 use crate::wait::{Notify, within};
+use seat::LinkSeat;
 
 /// A silent link is pinged after this, and dead after twice this: the reference's heartbeat.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -45,6 +48,8 @@ pub(crate) struct Link {
     queued: RefCell<Vec<Vec<Bytes>>>,
     /// Encrypted bytes that wait for the socket.
     output: RefCell<Vec<u8>>,
+    /// Size of those that the socket is taking.
+    writing_size: Cell<usize>,
     next_tag: Cell<u64>,
     wake_writer: Notify,
     closed: Cell<bool>,
@@ -54,6 +59,8 @@ pub(crate) struct Link {
     pub(crate) subscriber: RefCell<Option<Arc<LinkSubscriber>>>,
     /// Requests of the peer that are being served.
     pub(crate) serving: Cell<usize>,
+    /// Of a link that the far end opened.
+    seat: OnceCell<LinkSeat>,
 }
 
 impl Link {
@@ -63,12 +70,14 @@ impl Link {
             waiting: RefCell::default(),
             queued: RefCell::default(),
             output: RefCell::default(),
+            writing_size: Cell::new(0),
             next_tag: Cell::new(0),
             wake_writer: Notify::default(),
             closed: Cell::new(false),
             number,
             subscriber: RefCell::default(),
             serving: Cell::new(0),
+            seat: OnceCell::new(),
         })
     }
 
@@ -161,6 +170,7 @@ impl Link {
         let output = self.connection.borrow_mut().take_output();
         if !output.is_empty() {
             self.output.borrow_mut().extend_from_slice(&output);
+            self.check_output();
             self.wake_writer.notify();
         }
     }
@@ -199,7 +209,8 @@ pub(crate) async fn run(tile: Rc<Tile>, link: Rc<Link>, stream: TcpStream, side:
     drop(stream.set_nodelay(true));
     let (reader, writer) = stream.split();
     link.collect_output();
-    let writing = spawn_local(write(Rc::clone(&link), writer));
+    let take_timeout = tile.door.limits.response_timeout;
+    let writing = spawn_local(write(Rc::clone(&link), writer, take_timeout));
     let result = read(&tile, &link, reader, side).await;
     link.close();
     tile.links.forget(&link);
@@ -273,6 +284,7 @@ fn handle_input(tile: &Rc<Tile>, link: &Rc<Link>, input: &[u8]) -> Result<bool, 
         }
     }
     link.collect_output();
+    link.check_input(tile, used)?;
     result.map(|()| used).map_err(|_| ())
 }
 
@@ -296,7 +308,7 @@ fn handle_message(tile: &Rc<Tile>, link: &Rc<Link>, parts: Vec<Bytes>) -> bool {
     true
 }
 
-async fn write(link: Rc<Link>, mut writer: WriteHalf<TcpStream>) {
+async fn write(link: Rc<Link>, mut writer: WriteHalf<TcpStream>, take_timeout: Duration) {
     loop {
         let output = core::mem::take(&mut *link.output.borrow_mut());
         if output.is_empty() {
@@ -306,10 +318,15 @@ async fn write(link: Rc<Link>, mut writer: WriteHalf<TcpStream>) {
             link.wake_writer.wait().await;
             continue;
         }
-        if writer.write_all(&output).await.is_err() {
-            link.close();
-            break;
+        link.writing_size.set(output.len());
+        let taken = within(take_timeout, writer.write_all(&output)).await;
+        match taken {
+            Some(Ok(())) => {}
+            Some(Err(_)) => break link.close(),
+            None => break link.cut_off(),
         }
+        link.writing_size.set(0);
+        link.check_output();
     }
     drop(writer.close().await);
 }

@@ -1,7 +1,8 @@
 //! The links of one executor, by the peer's key: a held one is used, else one is opened.
 
-use core::cell::{Cell, RefCell};
+use core::cell::RefCell;
 use core::net::SocketAddrV4;
+use core::pin::pin;
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -10,6 +11,7 @@ use bytes::Bytes;
 use cepa_crypto::curve::Connection;
 use cepa_relay::counters::count;
 use cepa_wire::{Ed25519PublicKey, ServiceNode, X25519PublicKey};
+use futures_util::future::{Either, select};
 use glommio::net::TcpStream;
 use glommio::spawn_local;
 
@@ -20,14 +22,11 @@ use crate::{NetworkView, clock, random};
 
 /// How long a peer has to accept a connection: as long as a member has to answer.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
-/// Accepted links of one executor: a few thousand nodes and the clients of a busy hour.
-const ACCEPTED_COUNT_MAX: usize = 8192;
 
 /// The table of links.
 #[derive(Default)]
 pub(crate) struct Links {
     by_peer: RefCell<BTreeMap<X25519PublicKey, Rc<Link>>>,
-    accepted_count: Cell<usize>,
 }
 
 impl Links {
@@ -145,18 +144,27 @@ fn dial(tile: &Rc<Tile>, node: &ServiceNode) -> Rc<Link> {
 
 /// Serves a connection that a peer or a client opened.
 pub(crate) fn accept(tile: &Rc<Tile>, stream: TcpStream) {
-    if tile.links.accepted_count.get() >= ACCEPTED_COUNT_MAX {
+    // Who hung up already has no address.
+    let Ok(address) = stream.peer_addr() else {
+        return;
+    };
+    let Some(seat) = tile.door.omq.seat(tile.caller(address)) else {
         count(&tile.counters.omq_refused);
         return;
-    }
+    };
     count(&tile.counters.omq_accepted);
-    tile.links.accepted_count.update(|count| count + 1);
     let connection = Connection::server(tile.keys.x25519(), random::bytes());
     let link = Link::new(connection, tile.next_link_number());
+    link.sit(tile, seat);
     let tile = Rc::clone(tile);
     spawn_local(async move {
-        link::run(Rc::clone(&tile), link, stream, Side::Accepted).await;
-        tile.links.accepted_count.update(|count| count - 1);
+        let Some(seat) = link.seat() else { return };
+        let running = link::run(Rc::clone(&tile), Rc::clone(&link), stream, Side::Accepted);
+        if let Either::Right(_) = select(pin!(running), pin!(seat.ended())).await {
+            count(&tile.counters.omq_evicted);
+            link.close();
+            tile.links.forget(&link);
+        }
     })
     .detach();
 }

@@ -109,6 +109,13 @@ pub(crate) fn handle_command(tile: &Rc<Tile>, link: &Rc<Link>, name: &str, mut p
             ],
         );
     };
+    if let (Command::Client(_), Some(seat)) = (&command, link.seat())
+        && let Err(refused) = tile.admit_client(seat)
+    {
+        let (code, text) = refused.reply();
+        let parts = [Bytes::from(code.to_string()), word(text)];
+        return refuse(tile, link, omq::reply(tag, parts));
+    }
     if link.serving.get() >= SERVING_COUNT_MAX {
         count(&tile.counters.refused_busy);
         let busy = [
@@ -181,12 +188,12 @@ where
 {
     let answering = begin(Rc::clone(tile));
     let (tile, link) = (Rc::clone(tile), Rc::clone(link));
-    link.serving.update(|count| count + 1);
+    link.begin_serving();
     spawn_local(async move {
         if let Some(parts) = answering.await {
             reply(&tile, &link, tag, parts);
         }
-        link.serving.update(|count| count - 1);
+        link.end_serving();
     })
     .detach();
 }

@@ -18,6 +18,7 @@ use cepa_relay::counters::count;
 use cepa_storage::Settings;
 use cepa_storage::territory::Territory;
 use cepa_swarm::Health;
+use cepa_swarm::rate::RateLimit;
 use cepa_wire::answer::Answer;
 use cepa_wire::{Mailbox, X25519PublicKey};
 use futures_rustls::TlsAcceptor;
@@ -28,6 +29,8 @@ use glommio::{GlommioError, Task, spawn_local};
 use rustls::ServerConfig;
 
 use crate::board::{Reporter, StoreBoard};
+use crate::door::{self, Door};
+use crate::edge_limits::EdgeLimits;
 use crate::gate::GateEnd;
 use crate::link::Link;
 use crate::links::{self, Blame, Links};
@@ -39,9 +42,7 @@ use crate::subscribers::MonitorBound;
 use crate::{NetworkView, StartError, clock, gate, handover, https, missed};
 
 /// Requests of one executor that may run: at some 50 KiB each they stay within 200 MiB.
-const RUNNING_COUNT_MAX: usize = 4096;
-/// Bytes of HTTPS bodies that one executor holds at a time.
-const BODY_BYTES_MAX: usize = 256 << 20;
+pub(crate) const RUNNING_COUNT_MAX: usize = 4096;
 /// How often the tile looks whether it is to stop, and whom to probe.
 const TICK: Duration = Duration::from_millis(100);
 /// A probe is a ping: a peer that is up answers within this.
@@ -62,6 +63,8 @@ pub(crate) struct TileSeed {
     pub(crate) store: Settings,
     pub(crate) allow_aes_cbc: bool,
     pub(crate) stop_timeout: Duration,
+    pub(crate) rate_limit: Option<RateLimit>,
+    pub(crate) edge_limits: EdgeLimits,
     pub(crate) network: Arc<ArcSwap<NetworkView>>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) board: Arc<StoreBoard>,
@@ -85,9 +88,8 @@ pub(crate) struct Tile {
     pub(crate) links: Links,
     pub(crate) stores: Stores,
     pub(crate) allow_aes_cbc: bool,
-    pub(crate) https_count: Cell<usize>,
+    pub(crate) door: Door,
     running_count: Cell<usize>,
-    body_bytes: Cell<usize>,
     rings: Rc<Rings>,
     /// Who is asked beside the shards.
     pub(crate) outside: Outside,
@@ -138,9 +140,9 @@ impl Tile {
         hold(&self.running_count, 1, RUNNING_COUNT_MAX)
     }
 
-    /// Sets memory for a body aside; `None` when there is not enough.
-    pub(crate) fn reserve_body(&self, size: usize) -> Option<Held<'_>> {
-        hold(&self.body_bytes, size, BODY_BYTES_MAX)
+    /// Requests that are running.
+    pub(crate) const fn running_count(&self) -> usize {
+        self.running_count.get()
     }
 
     /// The 503 of a node that may not serve clients yet.
@@ -176,6 +178,7 @@ impl Tile {
             .view
             .find_x25519(&key)
             .and_then(|index| network.view.nodes().get(index));
+        link.handle_proven(node.is_some());
         if let Some(node) = node {
             self.links.offer(key, link);
             self.health.borrow_mut().handle_alive(&node.pubkey_ed25519);
@@ -203,6 +206,7 @@ pub(crate) async fn run(seed: TileSeed, report: SyncSender<Result<(), StartError
     let mut reporter = Reporter::new(board, index, tile.stores.local().cloned());
     while !stop.load(Ordering::Relaxed) {
         sleep(TICK).await;
+        tile.door.expire(clock::ticks());
         probe(&tile);
         tell_territory(&tile, &mut territory);
         give_anew(&tile, index);
@@ -262,9 +266,8 @@ async fn start(seed: TileSeed) -> Result<(Rc<Tile>, Accepting), StartError> {
         links: Links::default(),
         stores,
         allow_aes_cbc: seed.allow_aes_cbc,
-        https_count: Cell::new(0),
+        door: Door::new(seed.edge_limits, seed.rate_limit),
         running_count: Cell::new(0),
-        body_bytes: Cell::new(0),
         rings,
         outside: seed.outside,
         board: seed.board,
@@ -276,6 +279,7 @@ async fn start(seed: TileSeed) -> Result<(Rc<Tile>, Accepting), StartError> {
     });
     connect_rings(&tile, seed.rings);
     wait_for_recovery(&tile).await;
+    spawn_local(door::measure_load(Rc::clone(&tile))).detach();
     for (number, log) in tile.stores.numbered() {
         let dir = log_dir(&seed.data_dir, number);
         let handing_over = handover::run(Rc::clone(&tile), Rc::clone(log), dir);

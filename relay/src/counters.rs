@@ -56,6 +56,10 @@ counters! {
     refused_not_ready,
     /// Requests refused because too many are running.
     refused_busy,
+    /// Requests and onions refused because their address asks too often.
+    refused_rate_limited,
+    /// Connections and first requests of strangers refused because a shard is overloaded.
+    refused_overloaded,
     /// Client requests answered with a status of 2xx.
     request_ok,
     /// Client requests answered with a status of 4xx.
@@ -106,7 +110,9 @@ counters! {
     https_accepted,
     /// HTTPS connections that ended in an error.
     https_failed,
-    /// HTTPS connections refused because too many are open.
+    /// HTTPS connections closed because they were too slow, or idle longest when one too many came.
+    https_evicted,
+    /// HTTPS connections refused because too many are being served.
     https_refused,
     /// OMQ connections accepted.
     omq_accepted,
@@ -114,7 +120,9 @@ counters! {
     omq_dialled,
     /// OMQ connections that ended in an error.
     omq_failed,
-    /// OMQ connections refused because too many are open.
+    /// OMQ connections closed because they were too slow, or idle longest when one too many came.
+    omq_evicted,
+    /// OMQ connections refused because too many are being served.
     omq_refused,
     /// OMQ messages dropped: unknown word, unknown tag, queue full.
     omq_dropped,

@@ -9,9 +9,11 @@ pub mod exchange;
 pub mod handover;
 pub mod health;
 pub mod limits;
+pub mod load;
 pub mod missed;
 pub mod monitor;
 pub mod oxend;
+pub mod rate;
 pub mod transfer;
 pub mod view;
 

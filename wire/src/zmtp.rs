@@ -116,6 +116,8 @@ const FLAG_LONG: u8 = 2;
 const FLAG_COMMAND: u8 = 4;
 /// Bodies above this need the long form.
 const SHORT_SIZE_MAX: usize = 255;
+/// The largest frame whose memory is used again for those that follow.
+const KEPT_SIZE_MAX: usize = 64 << 10;
 
 impl Frame {
     /// Appends the frame to `output`.
@@ -160,6 +162,11 @@ impl Decoder {
         self.buffer.extend_from_slice(input);
     }
 
+    /// Bytes that are held.
+    pub fn held_size(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// The greeting, once it is whole. A first byte that begins none is refused at once.
     pub fn poll_greeting(&mut self) -> Result<Option<[u8; GREETING_SIZE]>, ZmtpError> {
         if self.buffer.first().is_some_and(|byte| *byte != 0xff) {
@@ -186,6 +193,10 @@ impl Decoder {
         }
         self.buffer.advance(head_size);
         let body = self.buffer.split_to(size).freeze();
+        if size > KEPT_SIZE_MAX {
+            // What follows lies in the same memory, and would hold all of it for as long as this stands.
+            self.buffer = BytesMut::from(&*self.buffer);
+        }
         Ok(Some(Frame {
             more: flags & FLAG_MORE != 0,
             command: flags & FLAG_COMMAND != 0,
@@ -265,6 +276,11 @@ pub struct Assembler {
 }
 
 impl Assembler {
+    /// Bytes that are held.
+    pub const fn held_size(&self) -> usize {
+        self.size
+    }
+
     /// Takes a part; gives the message when it was the last.
     pub fn handle_part(
         &mut self,
@@ -290,6 +306,38 @@ impl Assembler {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_large_frame_leaves_no_large_buffer() {
+        let mut input = Vec::new();
+        let (large, small) = (Bytes::from(vec![7; 4 << 20]), Bytes::from_static(b"small"));
+        for body in [&large, &small] {
+            let body = body.clone();
+            Frame {
+                more: false,
+                command: false,
+                body,
+            }
+            .encode(&mut input);
+        }
+        let mut decoder = Decoder::new();
+        // Its last byte is still to come.
+        let (early, late) = input.split_at(input.len() - 1);
+        decoder.handle_bytes(early);
+        assert_eq!(
+            decoder.poll_frame(MESSAGE_SIZE_MAX).unwrap().unwrap().body,
+            large
+        );
+        assert_eq!(decoder.poll_frame(MESSAGE_SIZE_MAX), Ok(None));
+        assert_eq!(decoder.held_size(), 2 + small.len() - 1);
+        assert!(decoder.buffer.try_reclaim(0) && decoder.buffer.capacity() < 1 << 10);
+        decoder.handle_bytes(late);
+        assert_eq!(
+            decoder.poll_frame(MESSAGE_SIZE_MAX).unwrap().unwrap().body,
+            small
+        );
+        assert_eq!(decoder.held_size(), 0);
+    }
 
     #[test]
     fn greetings_are_64_bytes_and_checked() {

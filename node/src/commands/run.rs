@@ -20,7 +20,7 @@ use cepa_control::oxend::OurNode;
 use cepa_control::{Config, Endpoint, metrics, seed};
 use cepa_crypto::NodeKeys;
 use cepa_edge::proxy::{self, ServerProxy};
-use cepa_host::{NetworkView, NodeSettings, Outside, StoreBoard};
+use cepa_host::{EdgeLimits, NetworkView, NodeSettings, Outside, RateLimit, StoreBoard};
 use cepa_relay::Counters;
 use cepa_storage::{Durability, Settings};
 use tokio::runtime::{Builder, Runtime};
@@ -166,6 +166,8 @@ fn server_proxy(exceptions: Vec<String>) -> Result<ServerProxy, Failure> {
 
 fn node_settings(config: Config, keys: NodeKeys, outside: Outside) -> NodeSettings {
     let store = store_settings(&config);
+    let is_lab = config.bind_ip.is_loopback();
+    let default_limits = EdgeLimits::default();
     NodeSettings {
         keys,
         bind_ip: config.bind_ip,
@@ -179,6 +181,15 @@ fn node_settings(config: Config, keys: NodeKeys, outside: Outside) -> NodeSettin
         outside,
         stats_keys: config.stats_access_keys,
         monitor_count_max: usize::try_from(config.monitor_count_max).unwrap_or(usize::MAX),
+        // A lab on loopback has one address for all its clients, and shares its cores with them.
+        rate_limit: (!is_lab).then_some(RateLimit {
+            per_second: config.rate_limit_per_second,
+            burst: config.rate_limit_burst,
+        }),
+        edge_limits: EdgeLimits {
+            lag_max: default_limits.lag_max.filter(|_| !is_lab),
+            ..default_limits
+        },
     }
 }
 

@@ -6,6 +6,7 @@
     reason = "what fails in a test ends it"
 )]
 
+mod abuse;
 mod convergence;
 mod full;
 mod https;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use cepa_crypto::{Account, NodeKeys, request_signature};
-use cepa_host::{NetworkView, NodeSettings, RunningNode};
+use cepa_host::{EdgeLimits, NetworkView, NodeSettings, RateLimit, RunningNode};
 use cepa_relay::Counters;
 use cepa_storage::Settings;
 use cepa_swarm::View;
@@ -25,6 +25,10 @@ use tempfile::TempDir;
 pub(crate) struct Network {
     pub(crate) nodes: Vec<Node>,
     pub(crate) view: Vec<ServiceNode>,
+    /// Of the nodes that are started from now on.
+    pub(crate) rate_limit: Option<RateLimit>,
+    /// Of the nodes that are started from now on.
+    pub(crate) edge_limits: EdgeLimits,
 }
 
 /// The key that may ask for statistics.
@@ -81,7 +85,16 @@ impl Network {
             })
             .collect();
         let view = nodes.iter().map(|node| service_node(node, 7)).collect();
-        Self { nodes, view }
+        Self {
+            nodes,
+            view,
+            rate_limit: None,
+            // Other tests keep the cores busy meanwhile.
+            edge_limits: EdgeLimits {
+                lag_max: None,
+                ..EdgeLimits::default()
+            },
+        }
     }
 
     /// Starts node `index` with `shard_count` shards.
@@ -105,6 +118,8 @@ impl Network {
             outside: cepa_host::Outside::none(),
             stats_keys: vec![NodeKeys::from_seed(STATS_SEED).x25519_public()],
             monitor_count_max: 1000,
+            rate_limit: self.rate_limit,
+            edge_limits: self.edge_limits,
         };
         let network = Arc::new(ArcSwap::from_pointee(NetworkView::new(view)));
         let running = cepa_host::start(settings, &network, &node.counters);
@@ -196,7 +211,11 @@ pub(crate) fn https(method: &str, port: u16, path: &str, body: &[u8]) -> Reply {
 
 /// Writes raw bytes over TLS and reads a whole answer.
 pub(crate) fn exchange(port: u16, request: &[u8]) -> std::io::Result<Reply> {
-    let mut stream = connect(port)?;
+    exchange_over(connect(port)?, request)
+}
+
+/// The same over a connection that stands.
+pub(crate) fn exchange_over(mut stream: Tls, request: &[u8]) -> std::io::Result<Reply> {
     stream.write_all(request)?;
     let mut answer = Vec::new();
     if let Err(error) = stream.read_to_end(&mut answer) {
@@ -220,10 +239,18 @@ pub(crate) fn exchange(port: u16, request: &[u8]) -> std::io::Result<Reply> {
     })
 }
 
-pub(crate) fn connect(port: u16) -> std::io::Result<StreamOwned<ClientConnection, TcpStream>> {
+/// A TLS connection to a node.
+pub(crate) type Tls = StreamOwned<ClientConnection, TcpStream>;
+
+pub(crate) fn connect(port: u16) -> std::io::Result<Tls> {
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-    Ok(StreamOwned::new(tls_client(), stream))
+    Ok(tls_over(stream))
+}
+
+/// TLS over a connection; the handshake comes with the first write.
+pub(crate) fn tls_over(stream: TcpStream) -> Tls {
+    StreamOwned::new(tls_client(), stream)
 }
 
 fn tls_client() -> ClientConnection {

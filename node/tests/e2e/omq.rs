@@ -16,15 +16,21 @@ use serde_json::Value;
 use crate::network::{Network, STATS_SEED, account, store};
 
 /// A blocking OMQ peer.
-struct Peer {
-    stream: TcpStream,
-    connection: Connection,
+pub(crate) struct Peer {
+    pub(crate) stream: TcpStream,
+    pub(crate) connection: Connection,
 }
 
 impl Peer {
     fn connect(network: &Network, keys: &NodeKeys) -> Self {
+        let port = network.nodes[0].omq_port;
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        Self::over(stream, network, keys)
+    }
+
+    /// A link to the first node over a connection that stands.
+    pub(crate) fn over(stream: TcpStream, network: &Network, keys: &NodeKeys) -> Self {
         let node = &network.nodes[0];
-        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, node.omq_port)).unwrap();
         stream
             .set_read_timeout(Some(Duration::from_secs(10)))
             .unwrap();
@@ -67,7 +73,7 @@ impl Peer {
         self.pump();
     }
 
-    fn receive(&mut self) -> Vec<Bytes> {
+    pub(crate) fn receive(&mut self) -> Vec<Bytes> {
         loop {
             if let Some(message) = self.connection.poll_message() {
                 return message;
@@ -76,7 +82,7 @@ impl Peer {
         }
     }
 
-    fn ask(&mut self, parts: &[&[u8]]) -> Vec<Bytes> {
+    pub(crate) fn ask(&mut self, parts: &[&[u8]]) -> Vec<Bytes> {
         let parts: Vec<Bytes> = parts
             .iter()
             .map(|part| Bytes::copy_from_slice(part))
