@@ -12,4 +12,5 @@ mod https;
 mod kill;
 mod network;
 mod omq;
+mod supervised;
 mod swarm;
