@@ -162,7 +162,7 @@ fn node_settings(config: Config, keys: NodeKeys) -> NodeSettings {
 }
 
 /// How the message log is set up.
-fn store_settings(config: &Config) -> Settings {
+pub(super) fn store_settings(config: &Config) -> Settings {
     let relaxed = config.relaxed_durability_ms.map(Duration::from_millis);
     Settings {
         segment_size: config.segment_size_mib * MIB,

@@ -9,6 +9,7 @@
 mod convergence;
 mod full;
 mod https;
+mod import;
 mod kill;
 mod network;
 mod omq;
