@@ -3,6 +3,7 @@
 
 use core::future::Future;
 use core::time::Duration;
+use std::fs::{self, File};
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -134,8 +135,11 @@ where
     let log_count = read_log_count(&data_dir, log_count.max(1)).map_err(in_data_dir)?;
     let dirs: Vec<_> = (0..log_count).map(|log| log_dir(&data_dir, log)).collect();
     for dir in &dirs {
-        std::fs::create_dir_all(dir).map_err(in_data_dir)?;
+        fs::create_dir_all(dir).map_err(in_data_dir)?;
     }
+    // What is acknowledged in a log is durable only when the log is.
+    let synced = File::open(&data_dir).and_then(|opened| opened.sync_all());
+    synced.map_err(in_data_dir)?;
     let settings = log_settings(settings, log_count, random::bytes());
     let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu))
         .name("logs")

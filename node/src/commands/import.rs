@@ -11,7 +11,6 @@ mod source;
 mod state;
 mod write;
 
-use std::env;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
@@ -26,7 +25,7 @@ use tracing::{info, warn};
 use self::report::Report;
 use self::source::Source;
 use self::state::Progress;
-use super::run::store_settings;
+use super::run::{home_dir, store_settings};
 use crate::failure::Failure;
 
 const EXAMPLES: &str = "\
@@ -126,7 +125,6 @@ impl ImportArguments {
 
     /// The config of a node that is started by options.
     fn default_config(&self) -> Result<Config, Failure> {
-        let home = env::home_dir().unwrap_or_default();
         let mut options = Options::default();
         if let Some(data_dir) = &self.data_dir {
             let text = data_dir.to_str().ok_or_else(|| {
@@ -134,7 +132,7 @@ impl ImportArguments {
             })?;
             options.add("data-dir", text).map_err(Failure::new)?;
         }
-        options.config(&home).map_err(Failure::new)
+        options.config(&home_dir()).map_err(Failure::new)
     }
 }
 

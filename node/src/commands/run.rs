@@ -25,6 +25,7 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 pub(crate) use self::arguments::RunArguments;
+pub(super) use self::arguments::home_dir;
 pub(super) use self::stop::Signals;
 use self::supervisor::Supervisor;
 use crate::failure::Failure;
@@ -45,12 +46,13 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let counters = Arc::new(Counters::default());
 
     let runtime = control_runtime()?;
-    let mut signals = runtime.block_on(async { Signals::listen() })?;
     // The node starts after the endpoints: if a port of theirs is taken, nothing is to be undone.
     let control = runtime.block_on(Control::bind(&config))?;
     let settings = node_settings(config, keys);
     supervisor.status("reading the message log");
     let running = cepa_host::start(settings, &view, &counters).map_err(Failure::new)?;
+    // Until here a signal ends the process: nothing has begun, and the log survives that.
+    let mut signals = runtime.block_on(async { Signals::listen() })?;
     info!("listening");
     supervisor.ready();
 
