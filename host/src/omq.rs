@@ -124,6 +124,17 @@ pub(crate) fn handle_command(tile: &Rc<Tile>, link: &Rc<Link>, name: &str, mut p
         ];
         return refuse(tile, link, omq::reply(tag, busy));
     }
+    dispatch(tile, link, &command, tag, parts);
+}
+
+/// Answers at once what can be, and serves the rest beside the link.
+fn dispatch(
+    tile: &Rc<Tile>,
+    link: &Rc<Link>,
+    command: &Command<'_>,
+    tag: Bytes,
+    parts: Vec<Bytes>,
+) {
     match command {
         Command::Ping => {
             count(&tile.counters.ping_omq);
@@ -134,7 +145,7 @@ pub(crate) fn handle_command(tile: &Rc<Tile>, link: &Rc<Link>, name: &str, mut p
         Command::StorageCc => serve(tile, link, tag, |tile| serve_forwarded(tile, parts)),
         Command::StorageTest => reply(tile, link, tag, vec![word(judge_test(&parts))]),
         Command::Stats => reply(tile, link, tag, vec![stats::json(tile)]),
-        // Refused above.
+        // Refused before.
         Command::Notify => {}
         Command::Monitor => {
             let subscribed = Rc::clone(link);
@@ -145,7 +156,7 @@ pub(crate) fn handle_command(tile: &Rc<Tile>, link: &Rc<Link>, name: &str, mut p
             });
         }
         Command::Client(method) => {
-            let method = method.to_owned();
+            let method = (*method).to_owned();
             serve(tile, link, tag, move |tile| {
                 serve_client(tile, method, parts)
             });

@@ -14,6 +14,7 @@ use cepa_storage::{Command, Outcome, Report, Settings, Shard, Statistics, StoreF
 use cepa_swarm::monitor::Subscriptions;
 use cepa_wire::{Ed25519PublicKey, Mailbox};
 use futures_channel::oneshot;
+use futures_util::FutureExt as _;
 use std::sync::Arc;
 
 use crate::clock;
@@ -51,6 +52,11 @@ impl LocalLog {
 
     /// Carries out a command.
     pub(crate) async fn execute(&self, command: Command) -> Outcome {
+        self.begin(command).await
+    }
+
+    /// Hands a command to the log, behind those that were handed before; the future is its outcome.
+    pub(crate) fn begin(&self, command: Command) -> impl Future<Output = Outcome> + use<> {
         let ticket = Ticket(self.next_ticket.get());
         self.next_ticket.set(ticket.0 + 1);
         let (sender, receiver) = oneshot::channel();
@@ -59,9 +65,7 @@ impl LocalLog {
             .borrow_mut()
             .handle_command(ticket, command, clock::now());
         self.wake.notify();
-        receiver
-            .await
-            .unwrap_or(Outcome::Failed(StoreFault::DiskFailed))
+        receiver.map(|outcome| outcome.unwrap_or(Outcome::Failed(StoreFault::DiskFailed)))
     }
 
     /// Drives the log for as long as the executor lives.
@@ -292,7 +296,7 @@ impl Stores {
 
 /// The log of a mailbox. Keys of accounts are spread evenly; whoever makes keys that are not only
 /// crowds a log that holds other mailboxes as well, and gains nothing.
-fn log_of(mailbox: &Mailbox, log_count: usize) -> usize {
+pub(crate) fn log_of(mailbox: &Mailbox, log_count: usize) -> usize {
     let [a, b, c, d, ..] = mailbox.key;
     let spread = u64::from(u32::from_le_bytes([a, b, c, d]));
     usize::try_from(spread).unwrap_or(0) % log_count

@@ -306,7 +306,8 @@ fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
     })
 }
 
-fn log_dir(data_dir: &Path, log: usize) -> PathBuf {
+/// The directory of a log.
+pub(crate) fn log_dir(data_dir: &Path, log: usize) -> PathBuf {
     data_dir.join(format!("log-{log}"))
 }
 

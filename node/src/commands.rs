@@ -2,6 +2,7 @@
 
 mod account;
 mod devnet;
+mod import;
 mod network_arguments;
 mod receive;
 mod run;
@@ -15,6 +16,8 @@ use crate::failure::Failure;
 pub(crate) enum Command {
     /// Run a node
     Run(run::RunArguments),
+    /// Take over the messages of a C++ storage server
+    Import(import::ImportArguments),
     /// Run a whole network on this machine, and send a message through it
     Devnet(devnet::DevnetArguments),
     /// Make an account, or show the id of one
@@ -29,6 +32,7 @@ impl Command {
     pub(crate) fn run(&self) -> Result<(), Failure> {
         match self {
             Self::Run(arguments) => run::run(arguments),
+            Self::Import(arguments) => import::run(arguments),
             Self::Devnet(arguments) => devnet::run(arguments),
             Self::Account(arguments) => account::run(arguments),
             Self::Send(arguments) => send::run(arguments),

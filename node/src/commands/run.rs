@@ -28,6 +28,7 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 pub(crate) use self::arguments::RunArguments;
+pub(super) use self::arguments::home_dir;
 use self::source::Source;
 pub(super) use self::stop::Signals;
 use self::supervisor::Supervisor;
@@ -42,11 +43,9 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     advise(&config)?;
     let supervisor = Supervisor::from_environment()?;
     let runtime = control_runtime()?;
-    let mut signals = runtime.block_on(async { Signals::listen() })?;
     supervisor.status("waiting for the node's keys");
-    let Some(keys) = runtime.block_on(source::find_keys(&config, &mut signals))? else {
-        return Ok(());
-    };
+    // While the chain daemon keeps us waiting, a signal ends the process: nothing has begun.
+    let keys = runtime.block_on(source::find_keys(&config))?;
     print_identity(&keys)?;
     let source = Source::open(&config.network)?;
 
@@ -78,6 +77,8 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
         endpoints,
         (outgoing, Asked { oxend, servers }),
     )?;
+    // Until here a signal ends the process: nothing has begun, and the log survives that.
+    let mut signals = runtime.block_on(async { Signals::listen() })?;
     info!("listening");
     supervisor.ready();
 
@@ -194,7 +195,7 @@ fn node_settings(config: Config, keys: NodeKeys, outside: Outside) -> NodeSettin
 }
 
 /// How the message log is set up.
-fn store_settings(config: &Config) -> Settings {
+pub(super) fn store_settings(config: &Config) -> Settings {
     let relaxed = config.relaxed_durability_ms.map(Duration::from_millis);
     Settings {
         segment_size: config.segment_size_mib * MIB,

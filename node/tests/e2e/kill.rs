@@ -207,11 +207,16 @@ pub(crate) fn kept_of(process: &Process, owner: u8) -> Vec<String> {
     }
 }
 
-/// The only segment of a log that has not filled one.
+/// The only segment of a log that has not filled one. How far the handover is stands beside it, once
+/// the node has lived long enough to say so.
 fn segment(process: &Process) -> PathBuf {
     let log = process.dir.path().join("data/log-0");
-    let mut segments = fs::read_dir(log).unwrap();
-    let segment = segments.next().unwrap().unwrap().path();
+    let paths = fs::read_dir(log)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let is_segment = |path: &PathBuf| path.extension().is_some_and(|end| end == "log");
+    let mut segments = paths.filter(is_segment);
+    let segment = segments.next().unwrap();
     assert!(segments.next().is_none(), "one segment");
     segment
 }

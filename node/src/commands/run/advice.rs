@@ -48,6 +48,12 @@ pub(super) fn remarks(config: &Config, now: Timestamp, is_root: bool) -> Vec<Str
                 .to_owned(),
         );
     }
+    if !config.proxy_exceptions.is_empty() && !is_lab(config) {
+        remarks.push(
+            "proxy_exceptions are for labs: whoever sends onions reaches these private hosts"
+                .to_owned(),
+        );
+    }
     if is_root && !is_lab(config) {
         remarks.push(
             "the node runs as root and need not: give it a user of its own, as config/cepa.service \
@@ -117,6 +123,9 @@ mod tests {
         let [clock, root] = remarks(&config, early, true).try_into().unwrap();
         assert!(clock.contains("before 2025"), "{clock}");
         assert!(root.contains("as root"), "{root}");
+        config.proxy_exceptions = vec!["10.0.0.7:80".to_owned()];
+        let [private] = remarks(&config, CLOCK_MIN, false).try_into().unwrap();
+        assert!(private.contains("for labs"), "{private}");
         config.testnet = true;
         let [testnet] = remarks(&config, CLOCK_MIN, true).try_into().unwrap();
         assert!(testnet.contains("testnet"), "{testnet}");

@@ -183,9 +183,16 @@ impl RunArguments {
     }
 }
 
+/// Where the reference's files stand below. Without a home, where we are, as the reference does.
+pub(in super::super) fn home_dir() -> PathBuf {
+    let is_one = |home: &PathBuf| home.is_absolute();
+    let home = env::home_dir().filter(is_one);
+    home.or_else(|| env::current_dir().ok()).unwrap_or_default()
+}
+
 impl ServerArguments {
     fn read(&self) -> Result<Config, Failure> {
-        let home = env::home_dir().unwrap_or_default();
+        let home = home_dir();
         let mut options = Options::default();
         for (name, value) in &self.given {
             options.add(name, value).map_err(Failure::new)?;

@@ -19,7 +19,6 @@ use cepa_wire::{Ed25519PublicKey, ServiceNode};
 use tracing::{info, warn};
 
 use super::identity;
-use super::stop::Signals;
 use crate::failure::Failure;
 
 /// Where the view comes from.
@@ -33,21 +32,14 @@ pub(super) enum Source {
     Oxend(OxendClient),
 }
 
-/// The node's keys: of its data directory, or of the chain daemon, which may keep us waiting. `None` when
-/// a signal came first.
-pub(super) async fn find_keys(
-    config: &Config,
-    signals: &mut Signals,
-) -> Result<Option<NodeKeys>, Failure> {
+/// The node's keys: of its data directory, or of the chain daemon, which may keep us waiting.
+pub(super) async fn find_keys(config: &Config) -> Result<NodeKeys, Failure> {
     match &config.network {
-        NetworkSource::File(_) => identity::load_or_create(&config.data_dir).map(Some),
+        NetworkSource::File(_) => identity::load_or_create(&config.data_dir),
         NetworkSource::Oxend(address) => {
             let address: OxendAddress = address.parse().map_err(Failure::new)?;
             info!(oxend = %address, "asking oxend for the node's keys");
-            tokio::select! {
-                keys = oxend::fetch_keys(&address) => Ok(Some(keys)),
-                () = signals.wait() => Ok(None),
-            }
+            Ok(oxend::fetch_keys(&address).await)
         }
     }
 }
