@@ -7,6 +7,7 @@
 )]
 
 mod abuse;
+mod conformance;
 mod convergence;
 mod full;
 mod https;

@@ -10,7 +10,7 @@ use cepa_crypto::curve::Connection;
 use cepa_crypto::{Account, NodeKeys};
 use cepa_swarm::monitor::signed_text;
 use cepa_wire::monitor::{Subscription, Watched};
-use cepa_wire::{Namespace, bt};
+use cepa_wire::{Namespace, X25519PublicKey, bt};
 use serde_json::Value;
 
 use crate::network::{Network, STATS_SEED, account, store};
@@ -30,11 +30,19 @@ impl Peer {
 
     /// A link to the first node over a connection that stands.
     pub(crate) fn over(stream: TcpStream, network: &Network, keys: &NodeKeys) -> Self {
-        let node = &network.nodes[0];
+        Self::with(stream, network.nodes[0].keys().x25519_public(), keys)
+    }
+
+    /// A link to the node with the key `server` that listens on a port.
+    pub(crate) fn dial(port: u16, server: X25519PublicKey, keys: &NodeKeys) -> Self {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        Self::with(stream, server, keys)
+    }
+
+    fn with(stream: TcpStream, server: X25519PublicKey, keys: &NodeKeys) -> Self {
         stream
             .set_read_timeout(Some(Duration::from_secs(10)))
             .unwrap();
-        let server = node.keys().x25519_public();
         let mut identity = vec![b'L'];
         identity.extend_from_slice(keys.x25519_public().as_bytes());
         let connection = Connection::client(keys.x25519(), server, &identity, [7; 48]);
@@ -259,7 +267,7 @@ fn statistics_are_for_those_who_may_have_them() {
     assert_eq!(stats["total_store_requests"], 1);
 }
 
-fn subscription(owner: &Account, namespaces: &[i16], want_data: bool) -> Subscription {
+pub(crate) fn subscription(owner: &Account, namespaces: &[i16], want_data: bool) -> Subscription {
     let mut subscription = Subscription {
         watched: Watched::Account(owner.ed25519().public_key()),
         subaccount: None,

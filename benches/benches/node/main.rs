@@ -1,0 +1,149 @@
+//! What a request costs a node, as the kernel counts it: real `cepa run` processes on loopback, keep-alive
+//! HTTPS, an open loop: requests begin when their time has come, however long others take, and a latency
+//! counts from there.
+//!
+//! ```text
+//! cargo build --release && cargo bench -p benches --bench node
+//! ```
+#![expect(
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::cast_precision_loss,
+    reason = "a bench that can't run ends, waits for its time, and prints what it found"
+)]
+
+mod load;
+mod nodes;
+
+use core::time::Duration;
+
+use bytes::Bytes;
+use cepa_benches::{PAYLOAD_SIZE, account};
+use cepa_client::onion::wrap_request;
+use cepa_crypto::request_signature::retrieve_text;
+use cepa_wire::onion::EncType;
+use cepa_wire::request::{ClientRequest, Proof, Retrieve, Store};
+use cepa_wire::{Namespace, ServiceNode, Timestamp};
+use clap::Parser;
+
+use load::{Load, Measured};
+use nodes::Nodes;
+
+/// What a request costs a node.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Requests a second
+    #[arg(long, default_value_t = 1000)]
+    rate: u32,
+    /// How long each kind of request is sent, in seconds
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// Connections
+    #[arg(long, default_value_t = 16)]
+    connections: usize,
+    /// Cargo passes this
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn now() -> Timestamp {
+    cepa_host::clock::now()
+}
+
+fn store(number: u64) -> ClientRequest {
+    let mut data = vec![7; PAYLOAD_SIZE];
+    data[..8].copy_from_slice(&number.to_be_bytes());
+    ClientRequest::Store(Store {
+        mailbox: account(1).id(),
+        namespace: Namespace::INBOX,
+        timestamp: now(),
+        expiry: now().saturating_add(Duration::from_hours(24)),
+        data: Bytes::from(data),
+        sig_timestamp: None,
+        proof: None,
+    })
+}
+
+/// The one message of another account.
+fn retrieve() -> ClientRequest {
+    let owner = account(2);
+    let mut retrieve = Retrieve {
+        mailbox: owner.id(),
+        namespace: Namespace::INBOX,
+        last_hash: None,
+        max_count: None,
+        max_size: None,
+        timestamp: Some(now()),
+        proof: None,
+    };
+    let signature = owner.ed25519().sign(retrieve_text(&retrieve).as_bytes());
+    retrieve.proof = Some(Proof::owner(Some(owner.ed25519().public_key()), signature));
+    ClientRequest::Retrieve(retrieve)
+}
+
+/// A request of 2 KiB in an onion: the destination answers it in short.
+fn onion(path: &[ServiceNode], destination: &ServiceNode) -> Vec<u8> {
+    let padding = "x".repeat(PAYLOAD_SIZE);
+    let payload = format!(r#"{{"method":"info","params":{{"padding":"{padding}"}}}}"#);
+    let random = || {
+        let mut bytes = [0; 56];
+        getrandom::fill(&mut bytes).expect("the system has randomness");
+        let (key, nonce) = bytes.split_at(32);
+        let fits = "32 and 24 bytes";
+        Ok((key.try_into().expect(fits), nonce.try_into().expect(fits)))
+    };
+    let wrapped = wrap_request(
+        path,
+        destination,
+        payload.as_bytes(),
+        EncType::XChaCha20,
+        random,
+    );
+    wrapped.expect("keys are good").body().to_vec()
+}
+
+fn row(name: &str, measured: &Measured, node: usize, reference: &str, goal: &str) {
+    let cpu = measured.cpu_micros(node);
+    println!(
+        "| {name} | {cpu:.0} | {goal} | {reference} | {:.2} | {:.2} | {:.2} |",
+        measured.latency_millis(50.0),
+        measured.latency_millis(99.0),
+        measured.latency_millis(99.9),
+    );
+}
+
+fn main() {
+    let arguments = Arguments::parse();
+    let nodes = Nodes::start(3);
+    let load = Load {
+        rate: arguments.rate,
+        span: Duration::from_secs(arguments.seconds),
+        connection_count: arguments.connections,
+        pids: nodes.pids(),
+        port: nodes.view[0].port,
+    };
+    println!("| request | CPU us | goal | reference | p50 ms | p99 ms | p99.9 ms |");
+    println!("| --- | --- | --- | --- | --- | --- | --- |");
+    let rpc = "/storage_rpc/v1";
+    let info = load.run(rpc, |_| ClientRequest::Info.encode_json());
+    row("info, HTTPS", &info, 0, "37", "-");
+    let stored = load.run(rpc, |number| store(number).encode_json());
+    row("store 2 KiB, HTTPS, durable", &stored, 0, "236", "45");
+    nodes.put(&account(2));
+    let asking = retrieve().encode_json();
+    let retrieved = load.run(rpc, |_| asking.clone());
+    row("retrieve one of 2 KiB, signed", &retrieved, 0, "253", "80");
+
+    let [a, b, c] = nodes.view.as_slice() else {
+        panic!("there are three nodes");
+    };
+    let one = load.run("/onion_req/v2", |_| onion(&[], a));
+    row("onion of 1 hop, 2 KiB", &one, 0, "-", "-");
+    let path = [a.clone(), b.clone()];
+    let three = load.run("/onion_req/v2", |_| onion(&path, c));
+    row("onion of 3 hops: entry", &three, 0, "217-265", "60");
+    row("onion of 3 hops: middle", &three, 1, "203-229", "40");
+    row("onion of 3 hops: final", &three, 2, "200-230", "-");
+}
