@@ -116,7 +116,10 @@ fn row(name: &str, measured: &Measured, node: usize, reference: &str, goal: &str
 
 fn main() {
     let arguments = Arguments::parse();
-    let nodes = Nodes::start(3);
+    let Some(nodes) = Nodes::start(3) else {
+        println!("skipped: there is no release binary; run `cargo build --release` first");
+        return;
+    };
     let load = Load {
         rate: arguments.rate,
         span: Duration::from_secs(arguments.seconds),

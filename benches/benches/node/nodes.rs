@@ -33,12 +33,12 @@ fn free_port() -> u16 {
 }
 
 impl Nodes {
-    pub(crate) fn start(count: u8) -> Self {
+    /// `None` when there is no release binary.
+    pub(crate) fn start(count: u8) -> Option<Self> {
         let binary = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/cepa");
-        assert!(
-            binary.try_exists().unwrap_or(false),
-            "no release binary: run `cargo build --release` first"
-        );
+        if !binary.try_exists().unwrap_or(false) {
+            return None;
+        }
         let dir = TempDir::new().expect("a directory");
         let view: Vec<ServiceNode> = (1..=count).map(service_node).collect();
         let entries: Vec<_> = view.iter().map(ServiceNode::to_network_json).collect();
@@ -58,7 +58,7 @@ impl Nodes {
                 std::thread::park_timeout(Duration::from_millis(50));
             }
         }
-        nodes
+        Some(nodes)
     }
 
     pub(crate) fn pids(&self) -> Vec<u32> {
