@@ -124,3 +124,11 @@ def missed(entry):
 seed("missed", "message", missed(b"\x01\x05" + bytes(range(64))))
 seed("missed", "request", missed(b"\x02\x06deleted8:messageslee") + missed(b"\x02\x00"))
 seed("missed", "torn", missed(b"\x01\x05" + bytes(64))[:40])
+
+subscription = (
+    b"d1:P32:" + bytes(range(32)) + b"1:S64:" + bytes(64) + b"1:T36:\x05\x03" + bytes(34)
+    + b"1:di1e1:nli-10ei0ei5ee1:s64:" + bytes(64) + b"1:ti1800000000ee"
+)
+mailbox = b"d1:nli0ee1:p33:\x03" + bytes(32) + b"1:s64:" + bytes(64) + b"1:ti1800000000ee"
+seed("monitor", "account", subscription)
+seed("monitor", "list", b"l" + subscription + mailbox + b"e")
