@@ -138,6 +138,10 @@ async fn answer(tile: &Rc<Tile>, entered: Entered) {
             subscriber,
             reply,
         } => {
+            if admitted.is_err() {
+                // Whoever waits for the reply says that we are busy.
+                return;
+            }
             let told = subscribers::subscribe(tile, &body, connection, &subscriber).await;
             drop(reply.send(told));
         }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use cepa_relay::counters::count;
 use cepa_storage::command::DumpCursor;
 use cepa_storage::{Command, Outcome};
-use cepa_swarm::handover::{Handover, Start};
+use cepa_swarm::handover::{Ended, Handover, Start};
 use cepa_wire::Ed25519PublicKey;
 use glommio::timer::sleep;
 
@@ -64,6 +64,9 @@ pub(crate) async fn run(tile: Rc<Tile>, log: Rc<LocalLog>, dir: PathBuf) -> ! {
                 handover.add(peer, territory);
             }
         }
+        // Who is given everything anew has no other note of what it lacks. Saved before it begins: what has
+        // begun goes on from its cursor.
+        save_changes(&mut handover, &dir).await;
         let due = {
             let health = tile.health.borrow();
             let is_up = |peer: &Ed25519PublicKey| {
@@ -73,29 +76,36 @@ pub(crate) async fn run(tile: Rc<Tile>, log: Rc<LocalLog>, dir: PathBuf) -> ! {
         };
         if let Some(start) = due {
             let peer = start.peer;
-            let is_done = hand_over(&tile, &log, start).await;
-            if !is_done {
+            let ended = hand_over(&tile, &log, start).await;
+            if ended != Ended::Done {
                 count(&tile.counters.transfer_failed);
             }
-            handover.handle_ended(&peer, is_done, clock::now());
+            handover.handle_ended(&peer, ended, clock::now());
         }
-        if let Some(saved) = handover.poll_save() {
-            let dir = dir.clone();
-            let saving = glommio::executor().spawn_blocking(move || save(&dir, &saved));
-            if let Err(fault) = saving.await {
-                tracing::warn!(%fault, "cannot save the state of handovers; a restart begins them anew");
-            }
+        save_changes(&mut handover, &dir).await;
+    }
+}
+
+/// Makes durable what changed.
+async fn save_changes(handover: &mut Handover, dir: &Path) {
+    if let Some(saved) = handover.poll_save() {
+        let dir = dir.to_owned();
+        let saving = glommio::executor().spawn_blocking(move || save(&dir, &saved));
+        if let Err(fault) = saving.await {
+            tracing::warn!(%fault, "cannot save the state of handovers; a restart begins them anew");
         }
     }
 }
 
-/// Carries a transfer out; false when it stopped and is to go on later.
-async fn hand_over(tile: &Rc<Tile>, log: &Rc<LocalLog>, start: Start) -> bool {
+/// Carries a transfer out.
+async fn hand_over(tile: &Rc<Tile>, log: &Rc<LocalLog>, start: Start) -> Ended {
     let peer = start.peer.0;
     let keep = |cursor| Command::KeepCursor { peer, cursor };
     let mut from = DumpCursor::START;
     if start.is_fresh {
-        log.execute(keep(None)).await;
+        if log.execute(keep(None)).await != Outcome::CursorKept {
+            return Ended::NotBegun;
+        }
     } else if let Outcome::Cursor(Some(cursor)) = log.execute(Command::Cursor { peer }).await {
         from = cursor;
     }
@@ -106,20 +116,20 @@ async fn hand_over(tile: &Rc<Tile>, log: &Rc<LocalLog>, start: Start) -> bool {
             size_max: BLOB_SIZE_MAX,
         };
         let Outcome::Dumped { messages, next } = log.execute(dump).await else {
-            return false;
+            return Ended::Stopped;
         };
         if !messages.is_empty() {
             let network = tile.network.load_full();
             let Some(node) = links::find(&network, &start.peer) else {
-                return true;
+                return Ended::Done;
             };
             if !missed::send_messages(tile, node, messages).await {
-                return false;
+                return Ended::Stopped;
             }
         }
         let Some(next) = next else {
             log.execute(keep(None)).await;
-            return true;
+            return Ended::Done;
         };
         log.execute(keep(Some(next))).await;
         from = next;

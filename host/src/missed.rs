@@ -1,8 +1,10 @@
 //! What members missed while they were away: kept in files, and delivered when they are back.
 //!
-//! `missed/0-<key>` holds what shard 0 keeps for the peer with that key.
+//! `missed/0-<key>-<number>` holds what shard 0 keeps for the peer with that key; the number tells it from an
+//! earlier file, of which something may be under way still.
 
 use core::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt as _;
@@ -13,8 +15,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cepa_relay::counters::count;
 use cepa_storage::{Command, DumpedMessage, Outcome};
+use cepa_swarm::is_refused_for_now;
 use cepa_swarm::limits::MEMBER_TIMEOUT;
-use cepa_swarm::missed::{MissedQueues, Pushed, QUEUE_SIZE_MAX, Write};
+use cepa_swarm::missed::{Delivery, MissedQueues, Pushed, QUEUE_SIZE_MAX, Write};
 use cepa_wire::missed::Missed;
 use cepa_wire::transfer::{self, Transferred};
 use cepa_wire::{Ed25519PublicKey, ServiceNode};
@@ -57,56 +60,96 @@ impl MissedFiles {
             tile,
             queues: RefCell::default(),
         };
+        let mut found = BTreeMap::<Ed25519PublicKey, Vec<PathBuf>>::new();
         for entry in fs::read_dir(&files.dir)? {
-            let name = entry?.file_name();
-            let Some((owner, peer)) = name.to_str().and_then(parse_name) else {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|name| name.to_str());
+            let Some((owner, peer)) = name.and_then(parse_name) else {
                 continue;
             };
-            if owner != tile && owner >= tile_count && owner % tile_count == tile {
-                let kept = fs::read(files.dir.join(&name))?;
-                let mut own = OpenOptions::new()
-                    .append(true)
-                    .create(true)
-                    .open(files.path(&peer))?;
-                io::Write::write_all(&mut own, &kept)?;
-                fs::remove_file(files.dir.join(&name))?;
+            if owner == tile || owner >= tile_count && owner % tile_count == tile {
+                found.entry(peer).or_default().push(path);
             }
         }
-        files.recover()?;
+        for (peer, paths) in found {
+            files.recover(peer, paths)?;
+        }
         Ok(files)
     }
 
-    fn recover(&self) -> io::Result<()> {
-        for entry in fs::read_dir(&self.dir)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            if let Some((owner, peer)) = name.to_str().and_then(parse_name)
-                && owner == self.tile
-            {
-                let size = entry.metadata()?.len();
-                self.queues.borrow_mut().recover(peer, size);
-            }
+    /// Gathers what was kept for a peer in one file, as far as its frames are whole: what a crash tore
+    /// was not promised, and nothing may stand behind it.
+    fn recover(&self, peer: Ed25519PublicKey, mut paths: Vec<PathBuf>) -> io::Result<()> {
+        // Names end with rising numbers.
+        paths.sort();
+        let mut kept = Vec::new();
+        for path in &paths {
+            let bytes = fs::read(path)?;
+            kept.extend_from_slice(bytes.get(..whole_size(&bytes)).unwrap_or_default());
         }
-        Ok(())
+        let gathered = self
+            .dir
+            .join(format!("{}-{}.new", self.tile, peer.to_hex()));
+        let mut file = File::create(&gathered)?;
+        io::Write::write_all(&mut file, &kept)?;
+        file.sync_all()?;
+        for path in paths.iter().filter(|path| **path != gathered) {
+            fs::remove_file(path)?;
+        }
+        if kept.is_empty() {
+            return fs::remove_file(&gathered);
+        }
+        let size = u64::try_from(kept.len()).unwrap_or(u64::MAX);
+        let generation = self.queues.borrow_mut().recover(peer, size);
+        fs::rename(&gathered, self.path(&peer, generation))?;
+        File::open(&self.dir)?.sync_all()
     }
 
-    fn path(&self, peer: &Ed25519PublicKey) -> PathBuf {
-        self.dir.join(format!("{}-{}", self.tile, peer.to_hex()))
+    fn path(&self, peer: &Ed25519PublicKey, generation: u64) -> PathBuf {
+        let name = format!("{}-{}-{generation:016x}", self.tile, peer.to_hex());
+        self.dir.join(name)
+    }
+
+    fn remove(&self, peer: &Ed25519PublicKey, generation: u64) {
+        // One that is not there was not written yet.
+        drop(fs::remove_file(self.path(peer, generation)));
+    }
+
+    /// Whether something is kept in memory only.
+    pub(crate) fn has_unwritten(&self) -> bool {
+        self.queues.borrow().has_unwritten()
     }
 }
 
+/// The shard and the peer of a file: `0-<key>-<number>`, or `0-<key>.new` after a crash while it was
+/// gathered.
 fn parse_name(name: &str) -> Option<(usize, Ed25519PublicKey)> {
-    let (owner, peer) = name.split_once('-')?;
+    let (owner, rest) = name.split_once('-')?;
+    let (peer, _) = rest.split_at_checked(2 * Ed25519PublicKey::SIZE)?;
     let peer = Ed25519PublicKey::from_hex(peer.as_bytes())?;
     Some((owner.parse().ok()?, peer))
+}
+
+/// How many bytes are whole frames.
+fn whole_size(bytes: &[u8]) -> usize {
+    let mut size = 0;
+    while let Ok(Some((_, frame))) = Missed::parse(bytes.get(size..).unwrap_or_default()) {
+        size += frame;
+    }
+    size
 }
 
 /// Keeps something for a member that is away.
 pub(crate) fn keep(tile: &Tile, peer: Ed25519PublicKey, missed: &Missed) {
     count(&tile.counters.missed_kept);
     let pushed = tile.missed.queues.borrow_mut().push(peer, missed);
-    if pushed == Pushed::Overflow {
-        drop(fs::remove_file(tile.missed.path(&peer)));
+    settle(tile, peer, pushed);
+}
+
+/// Gives a peer everything anew whose file is full or could not be written.
+fn settle(tile: &Tile, peer: Ed25519PublicKey, pushed: Pushed) {
+    if let Pushed::Overflow(generation) = pushed {
+        tile.missed.remove(&peer, generation);
         give_anew(tile, peer);
     }
 }
@@ -124,14 +167,11 @@ fn give_anew(tile: &Tile, peer: Ed25519PublicKey) {
 
 /// Writes what is to be kept, delivers what may be, forgets who left. Called often.
 pub(crate) fn tick(tile: &Rc<Tile>) {
-    while let Some(write) = tile.missed.queues.borrow_mut().poll_write() {
-        let tile = Rc::clone(tile);
-        spawn_local(async move { write_out(&tile, write).await }).detach();
-    }
+    write_pending(tile);
     let network = tile.network.load();
     let is_known = |peer: &Ed25519PublicKey| network.peers.find(peer).is_some();
-    for peer in tile.missed.queues.borrow_mut().retain(is_known) {
-        drop(fs::remove_file(tile.missed.path(&peer)));
+    for (peer, generation) in tile.missed.queues.borrow_mut().retain(is_known) {
+        tile.missed.remove(&peer, generation);
     }
     let health = tile.health.borrow();
     let is_up = |peer: &Ed25519PublicKey| !health.is_down(peer) && is_known(peer);
@@ -140,19 +180,28 @@ pub(crate) fn tick(tile: &Rc<Tile>) {
         .queues
         .borrow_mut()
         .poll_delivery(clock::now(), is_up);
-    if let Some((peer, from)) = due {
+    if let Some(delivery) = due {
         let tile = Rc::clone(tile);
-        spawn_local(async move { deliver(&tile, peer, from).await }).detach();
+        spawn_local(async move { deliver(&tile, delivery).await }).detach();
+    }
+}
+
+/// Writes what is to be kept.
+pub(crate) fn write_pending(tile: &Rc<Tile>) {
+    while let Some(write) = tile.missed.queues.borrow_mut().poll_write() {
+        let tile = Rc::clone(tile);
+        spawn_local(async move { write_out(&tile, write).await }).detach();
     }
 }
 
 async fn write_out(tile: &Tile, write: Write) {
     let Write {
         peer,
+        generation,
         offset,
         bytes,
     } = write;
-    let path = tile.missed.path(&peer);
+    let path = tile.missed.path(&peer, generation);
     let written = glommio::executor()
         .spawn_blocking(move || {
             let file = OpenOptions::new()
@@ -164,41 +213,53 @@ async fn write_out(tile: &Tile, write: Write) {
             file.sync_data()
         })
         .await;
+    let is_good = written.is_ok();
     let pushed = tile
         .missed
         .queues
         .borrow_mut()
-        .handle_written(&peer, written.is_ok());
-    if pushed == Pushed::Overflow {
-        give_anew(tile, peer);
+        .handle_written(&peer, generation, is_good);
+    if pushed == Pushed::Stale {
+        tile.missed.remove(&peer, generation);
     }
+    settle(tile, peer, pushed);
 }
 
 /// Delivers to a peer from a place in its file on.
-async fn deliver(tile: &Rc<Tile>, peer: Ed25519PublicKey, from: u64) {
-    let path = tile.missed.path(&peer);
+async fn deliver(tile: &Rc<Tile>, delivery: Delivery) {
+    let Delivery {
+        peer,
+        generation,
+        from,
+        end,
+    } = delivery;
+    let path = tile.missed.path(&peer, generation);
     let kept = glommio::executor()
-        .spawn_blocking(move || read_from(&path, from))
+        .spawn_blocking(move || read_from(&path, from, end))
         .await;
     let (delivered, is_good) = match kept {
         Ok(kept) => deliver_kept(tile, &peer, from, &kept).await,
-        Err(_) => (u64::MAX, true),
+        Err(fault) if fault.kind() == io::ErrorKind::NotFound => {
+            give_anew(tile, peer);
+            (end, true)
+        }
+        Err(_) => (from, false),
     };
-    let is_done =
-        tile.missed
-            .queues
-            .borrow_mut()
-            .handle_delivered(&peer, delivered, is_good, clock::now());
+    let is_done = tile.missed.queues.borrow_mut().handle_delivered(
+        &delivery,
+        delivered,
+        is_good,
+        clock::now(),
+    );
     if is_done {
-        drop(fs::remove_file(tile.missed.path(&peer)));
+        tile.missed.remove(&peer, generation);
     }
 }
 
-fn read_from(path: &Path, from: u64) -> io::Result<Vec<u8>> {
+fn read_from(path: &Path, from: u64, end: u64) -> io::Result<Vec<u8>> {
     let file = File::open(path)?;
-    let size = file.metadata()?.len().saturating_sub(from);
-    let size = usize::try_from(size.min(2 * QUEUE_SIZE_MAX)).unwrap_or(0);
-    let mut kept = vec![0; size];
+    let size = end.saturating_sub(from).min(2 * QUEUE_SIZE_MAX);
+    let mut kept = vec![0; usize::try_from(size).unwrap_or(0)];
     file.read_exact_at(&mut kept, from)?;
     Ok(kept)
 }
@@ -219,7 +280,8 @@ async fn deliver_kept(
             return (end, true);
         };
         if batch.is_empty() {
-            // Torn off by a crash: what was not whole was not promised.
+            // What is written is written in whole frames.
+            give_anew(tile, *peer);
             return (end, true);
         }
         if !deliver_batch(tile, peer, batch).await {
@@ -271,7 +333,7 @@ async fn deliver_batch(tile: &Rc<Tile>, peer: &Ed25519PublicKey, batch: Vec<Miss
                 let parts = vec![Bytes::copy_from_slice(method.as_bytes()), params];
                 let asked = ("sn.storage_cc", parts);
                 let reply = links::request(tile, node, asked, MEMBER_TIMEOUT, Blame::Peer).await;
-                if reply.is_none() {
+                if reply.is_none_or(|parts| is_refused_for_now(&parts)) {
                     return false;
                 }
             }
@@ -325,25 +387,49 @@ fn transferred(dumped: DumpedMessage) -> Transferred {
 mod tests {
     use super::*;
 
+    fn frame(number: u8) -> Vec<u8> {
+        let mut frame = Vec::new();
+        let missed = Missed::Message {
+            mailbox: cepa_wire::Mailbox {
+                prefix: 5,
+                key: [number; 32],
+            },
+            hash: cepa_wire::MessageHash([number; 32]),
+        };
+        missed.encode(&mut frame).expect("it is small");
+        frame
+    }
+
     #[test]
-    fn what_shards_kept_that_are_no_more_is_adopted() {
-        let dir = std::env::temp_dir().join(format!("cepa-missed-{}", std::process::id()));
+    fn what_was_kept_is_found_and_what_shards_kept_that_are_no_more_is_adopted() {
+        let data_dir = tempfile::tempdir().expect("a directory is made");
+        let dir = data_dir.path().join("missed");
+        fs::create_dir_all(&dir).expect("a directory is made");
         let peer = Ed25519PublicKey([7; 32]);
         let write = |owner: usize, bytes: &[u8]| {
-            let name = format!("{owner}-{}", peer.to_hex());
-            fs::create_dir_all(dir.join("missed")).expect("a directory is made");
-            fs::write(dir.join("missed").join(name), bytes).expect("a file is written");
+            let name = format!("{owner}-{}-{:016x}", peer.to_hex(), 3);
+            fs::write(dir.join(name), bytes).expect("a file is written");
         };
-        write(0, b"own ");
-        write(1, b"other ");
-        write(2, b"former");
-        fs::write(dir.join("missed/notes"), b"?").expect("a file is written");
-        let files = MissedFiles::open(&dir, 0, 2).expect("files are read");
-        assert_eq!(files.queues.borrow().size(), 10);
-        let kept = read_from(&files.path(&peer), 4).expect("a file is read");
-        assert_eq!(kept, b"former");
-        let other = MissedFiles::open(&dir, 1, 2).expect("files are read");
-        assert_eq!(other.queues.borrow().size(), 6);
-        fs::remove_dir_all(&dir).expect("a directory is removed");
+        // Its end is torn.
+        let own = [frame(1), frame(2)[..30].to_vec()].concat();
+        write(0, &own);
+        write(1, &frame(3));
+        write(2, &frame(4));
+        fs::write(dir.join("notes"), b"?").expect("a file is written");
+        for _ in 0..2 {
+            let files = MissedFiles::open(data_dir.path(), 0, 2).expect("files are read");
+            let expected = [frame(1), frame(4)].concat();
+            let size = expected.len() as u64;
+            assert_eq!(files.queues.borrow().size(), size);
+            let delivery = files
+                .queues
+                .borrow_mut()
+                .poll_delivery(clock::now(), |_| true);
+            let delivery = delivery.expect("something is kept");
+            let path = files.path(&peer, delivery.generation);
+            assert_eq!(read_from(&path, 0, size).expect("a file is read"), expected);
+        }
+        let other = MissedFiles::open(data_dir.path(), 1, 2).expect("files are read");
+        assert_eq!(other.queues.borrow().size(), frame(3).len() as u64);
     }
 }

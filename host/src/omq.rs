@@ -109,7 +109,7 @@ pub(crate) fn handle_command(tile: &Rc<Tile>, link: &Rc<Link>, name: &str, mut p
             ],
         );
     };
-    if let (Command::Client(_), Some(seat)) = (&command, link.seat())
+    if let (Command::Client(_) | Command::Monitor, Some(seat)) = (&command, link.seat())
         && let Err(refused) = tile.admit_client(seat)
     {
         let (code, text) = refused.reply();

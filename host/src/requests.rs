@@ -13,8 +13,11 @@ use cepa_swarm::transfer::{self, Accepted};
 use cepa_wire::answer::Answer;
 use cepa_wire::request::{ClientRequest, RequestError};
 use cepa_wire::transfer::Transferred;
+use futures_channel::oneshot;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+
+use glommio::spawn_local;
 
 use crate::links::Blame;
 use crate::tile::Tile;
@@ -33,6 +36,23 @@ pub(crate) async fn serve_client(tile: &Rc<Tile>, request: ClientRequest) -> Ans
 
 /// Serves a request.
 pub(crate) async fn serve(tile: &Rc<Tile>, request: ClientRequest, origin: Origin) -> Answer {
+    if !request.is_change() {
+        return serve_here(tile, request, origin).await;
+    }
+    // A client that hangs up takes its connection's task with it. What has begun to change must end all
+    // the same: somewhere it is changed already, and who missed it is to be noted.
+    let (sender, answer) = oneshot::channel();
+    let serving = Rc::clone(tile);
+    spawn_local(async move {
+        let answer = serve_here(&serving, request, origin).await;
+        drop(sender.send(answer));
+    })
+    .detach();
+    let failed = || Answer::text(500, "request failed");
+    answer.await.unwrap_or_else(|_| failed())
+}
+
+async fn serve_here(tile: &Rc<Tile>, request: ClientRequest, origin: Origin) -> Answer {
     let Some(_running) = tile.begin_request() else {
         count(&tile.counters.refused_busy);
         return Answer::text(503, "Server busy, try again later");

@@ -20,10 +20,13 @@ use glommio::spawn_local;
 use crate::link::Link;
 use crate::tile::Tile;
 
-/// Notifications that wait for one link: those of a busy second.
-const QUEUE_DEPTH: usize = 1024;
+/// Notifications that wait for one link until its shard sends them: some milliseconds' worth. The queue
+/// takes 14 KiB, of links that subscribe only.
+const QUEUE_DEPTH: usize = 256;
 /// And their bytes.
 const QUEUE_SIZE_MAX: usize = 4 << 20;
+/// Who asks for many mailboxes of other swarms is shown the way for so many: a swarm takes some KiB.
+const SHOWN_COUNT_MAX: usize = 16;
 /// Subscriptions of one request that are checked before others have their turn: at some 50 us each a
 /// millisecond.
 const SLICE: usize = 16;
@@ -57,7 +60,7 @@ impl LinkSubscriber {
                 self.wake.register(cx.waker());
                 match self.queue.pop() {
                     Some(next) => Poll::Ready(Some(next)),
-                    None if self.is_gone() => Poll::Ready(None),
+                    None if self.is_gone() || link.is_closed() => Poll::Ready(None),
                     None => Poll::Pending,
                 }
             });
@@ -111,6 +114,10 @@ impl Subscriber for LinkSubscriber {
 
 /// `monitor.messages` of a link.
 pub(crate) async fn subscribe_link(tile: &Rc<Tile>, link: &Rc<Link>, body: &[u8]) -> Bytes {
+    if link.is_closed() {
+        // Nobody would close what is made for it now.
+        return Bytes::new();
+    }
     let subscriber = Arc::clone(
         link.subscriber
             .borrow_mut()
@@ -127,6 +134,12 @@ pub(crate) async fn subscribe(
     connection: u64,
     subscriber: &Arc<dyn Subscriber>,
 ) -> Bytes {
+    let Some(_running) = tile.begin_request() else {
+        count(&tile.counters.refused_busy);
+        let text = "Server busy, try again later";
+        let refusal = Refusal::new(ErrorCode::TooMany, text);
+        return reply(tile, &Err(refusal), None).to_bt().into();
+    };
     let request = match Request::parse(body) {
         Ok(request) => request,
         Err(refusal) => {
@@ -146,7 +159,8 @@ pub(crate) async fn subscribe(
                     Ok(_) => &tile.counters.monitor_subscribed,
                     Err(_) => &tile.counters.monitor_refused,
                 });
-                reply(tile, &result, Some(&subscription))
+                let is_shown = at < SHOWN_COUNT_MAX;
+                reply(tile, &result, is_shown.then_some(&subscription))
             }
             Err(refusal) => {
                 count(&tile.counters.monitor_refused);

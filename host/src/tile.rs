@@ -220,6 +220,7 @@ pub(crate) async fn run(seed: TileSeed, report: SyncSender<Result<(), StartError
     }
     let deadline = clock::now().saturating_add(stop_timeout);
     while tile.is_busy() && clock::now() < deadline {
+        missed::write_pending(&tile);
         sleep(TICK).await;
     }
     tile.links.close_all();
@@ -227,7 +228,9 @@ pub(crate) async fn run(seed: TileSeed, report: SyncSender<Result<(), StartError
 
 impl Tile {
     fn is_busy(&self) -> bool {
-        self.running_count.get() > 0 || !self.stores.local().all(|log| log.is_idle())
+        self.running_count.get() > 0
+            || self.missed.has_unwritten()
+            || !self.stores.local().all(|log| log.is_idle())
     }
 }
 

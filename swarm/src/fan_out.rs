@@ -47,7 +47,7 @@ impl FanOut {
             && entry.result.is_none()
         {
             entry.result = Some(parts.map_or_else(no_reply, read_reply));
-            entry.missed = parts.is_none();
+            entry.missed = parts.is_none_or(is_refused_for_now);
         }
     }
 
@@ -73,6 +73,11 @@ impl FanOut {
         });
         others.chain([(us.to_hex().into(), mine)]).collect()
     }
+}
+
+/// Whether a member says that it could not do it, and may later: `[5xx][text]`.
+pub fn is_refused_for_now(parts: &[Bytes]) -> bool {
+    matches!(parts, [code, _, ..] if code.len() == 3 && code.starts_with(b"5"))
 }
 
 fn no_reply() -> Tree {

@@ -138,6 +138,17 @@ pub struct Start {
     pub is_fresh: bool,
 }
 
+/// How a transfer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Everything arrived.
+    Done,
+    /// It goes on later, from its cursor.
+    Stopped,
+    /// An earlier cursor could not be forgotten: it begins later, from the beginning.
+    NotBegun,
+}
+
 impl Handover {
     /// Takes a new view. The first one since the data directory was made is only kept.
     pub fn handle_view(&mut self, view: &View, us: &Ed25519PublicKey) {
@@ -199,14 +210,15 @@ impl Handover {
         })
     }
 
-    /// A transfer is through, or has stopped and goes on later from its cursor.
-    pub fn handle_ended(&mut self, peer: &Ed25519PublicKey, is_done: bool, now: Timestamp) {
+    /// A transfer has ended.
+    pub fn handle_ended(&mut self, peer: &Ed25519PublicKey, ended: Ended, now: Timestamp) {
         self.is_dirty = true;
         let Some(transfer) = self.transfers.get_mut(peer) else {
             return;
         };
         transfer.is_running = false;
-        if is_done {
+        transfer.is_fresh |= ended == Ended::NotBegun;
+        if ended == Ended::Done {
             // Unless more was added meanwhile.
             if !transfer.is_fresh {
                 self.transfers.remove(peer);
@@ -406,7 +418,7 @@ mod tests {
         let start = handover.poll_start(at(0), |_| true).unwrap();
         assert_eq!((start.peer, start.is_fresh), (key(3), true));
         assert_eq!(start.territory, Territory::everything());
-        handover.handle_ended(&key(3), false, at(0));
+        handover.handle_ended(&key(3), Ended::Stopped, at(0));
         assert_eq!(handover.poll_start(at(14), |_| true), None);
 
         let saved = handover.poll_save().unwrap();
@@ -417,7 +429,7 @@ mod tests {
         assert_eq!(handover.poll_save(), None);
         let start = handover.poll_start(at(15), |_| true).unwrap();
         assert!(!start.is_fresh, "from where its cursor stands");
-        handover.handle_ended(&key(3), true, at(16));
+        handover.handle_ended(&key(3), Ended::Done, at(16));
         assert!(handover.is_empty());
     }
 
@@ -428,10 +440,10 @@ mod tests {
         handover.add(key(3), Territory(vec![Arc { from: 1, to: 2 }]));
         handover.poll_start(at(0), |_| true).unwrap();
         handover.add(key(3), Territory(vec![Arc { from: 3, to: 4 }]));
-        handover.handle_ended(&key(3), true, at(0));
+        handover.handle_ended(&key(3), Ended::Done, at(0));
         let start = handover.poll_start(at(0), |_| true).unwrap();
         assert_eq!((start.territory.0.len(), start.is_fresh), (2, true));
-        handover.handle_ended(&key(3), false, at(0));
+        handover.handle_ended(&key(3), Ended::Stopped, at(0));
         handover.handle_view(&view(&[(1, 7), (3, 7)]), &us);
         handover.handle_view(&view(&[(1, 7)]), &us);
         assert!(handover.is_empty());

@@ -21,5 +21,6 @@ mod answers;
 mod fan_out;
 
 pub use exchange::{Action, Event, Exchange, Local, Origin};
+pub use fan_out::is_refused_for_now;
 pub use health::Health;
 pub use view::{Chain, View};

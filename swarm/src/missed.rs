@@ -21,10 +21,14 @@ const RETRY_PAUSE: Duration = Duration::from_mins(1);
 #[derive(Debug, Default)]
 pub struct MissedQueues {
     queues: BTreeMap<Ed25519PublicKey, Queue>,
+    next_generation: u64,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
+    /// Tells this queue and its file from an earlier one of the peer, of which something may be under
+    /// way still.
+    generation: u64,
     /// Bytes that stand in the file, or are being written there.
     written: u64,
     /// Bytes of it that are delivered.
@@ -42,10 +46,25 @@ struct Queue {
 pub struct Write {
     /// Whose file.
     pub peer: Ed25519PublicKey,
+    /// Which of the peer's files.
+    pub generation: u64,
     /// Where.
     pub offset: u64,
     /// What.
     pub bytes: Vec<u8>,
+}
+
+/// What is to be delivered to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// To whom.
+    pub peer: Ed25519PublicKey,
+    /// Which of the peer's files.
+    pub generation: u64,
+    /// From where in it.
+    pub from: u64,
+    /// Up to where: behind that somebody may be writing.
+    pub end: u64,
 }
 
 /// What became of something that was to be kept.
@@ -53,8 +72,11 @@ pub struct Write {
 pub enum Pushed {
     /// It is kept.
     Kept,
-    /// Too much is kept already: forget the peer's file, and give the peer everything anew.
-    Overflow,
+    /// Too much is kept already, in the file of this generation: remove it, and give the peer everything
+    /// anew.
+    Overflow(u64),
+    /// It belongs to a file that is of no use any more: remove that again.
+    Stale,
 }
 
 impl MissedQueues {
@@ -63,20 +85,46 @@ impl MissedQueues {
         Self::default()
     }
 
-    /// Takes note of a file that was there at start, with so many bytes.
-    pub fn recover(&mut self, peer: Ed25519PublicKey, size: u64) {
-        self.queues.entry(peer).or_default().written = size;
+    /// Takes note of a file that was there at start, with so many bytes, and gives its generation.
+    pub fn recover(&mut self, peer: Ed25519PublicKey, size: u64) -> u64 {
+        let queue = self.queue(peer);
+        queue.written = size;
+        queue.generation
+    }
+
+    fn queue(&mut self, peer: Ed25519PublicKey) -> &mut Queue {
+        let next = &mut self.next_generation;
+        self.queues.entry(peer).or_insert_with(|| {
+            *next += 1;
+            Queue {
+                generation: *next,
+                ..Queue::default()
+            }
+        })
+    }
+
+    /// The queue of a peer, unless it is a later one.
+    fn of_generation(&mut self, peer: &Ed25519PublicKey, generation: u64) -> Option<&mut Queue> {
+        let queue = self.queues.get_mut(peer)?;
+        (queue.generation == generation).then_some(queue)
+    }
+
+    /// Whether something is kept in memory only.
+    pub fn has_unwritten(&self) -> bool {
+        let mut queues = self.queues.values();
+        queues.any(|queue| queue.is_writing || !queue.pending.is_empty())
     }
 
     /// Keeps something for a peer.
     pub fn push(&mut self, peer: Ed25519PublicKey, missed: &Missed) -> Pushed {
-        let queue = self.queues.entry(peer).or_default();
+        let queue = self.queue(peer);
+        let generation = queue.generation;
         let size = queue.written + u64::try_from(queue.pending.len()).unwrap_or(u64::MAX);
         if size < QUEUE_SIZE_MAX && missed.encode(&mut queue.pending).is_ok() {
             return Pushed::Kept;
         }
         self.queues.remove(&peer);
-        Pushed::Overflow
+        Pushed::Overflow(generation)
     }
 
     /// Something to be written, one write for a peer at a time.
@@ -91,30 +139,36 @@ impl MissedQueues {
         queue.is_writing = true;
         Some(Write {
             peer: *peer,
+            generation: queue.generation,
             offset,
             bytes,
         })
     }
 
     /// A write has ended. One that failed is as an overflow: its peer gets everything anew.
-    pub fn handle_written(&mut self, peer: &Ed25519PublicKey, is_good: bool) -> Pushed {
-        if !is_good {
-            self.queues.remove(peer);
-            return Pushed::Overflow;
+    pub fn handle_written(
+        &mut self,
+        peer: &Ed25519PublicKey,
+        generation: u64,
+        is_good: bool,
+    ) -> Pushed {
+        let Some(queue) = self.of_generation(peer, generation) else {
+            return Pushed::Stale;
+        };
+        queue.is_writing = false;
+        if is_good {
+            return Pushed::Kept;
         }
-        if let Some(queue) = self.queues.get_mut(peer) {
-            queue.is_writing = false;
-        }
-        Pushed::Kept
+        self.queues.remove(peer);
+        Pushed::Overflow(generation)
     }
 
-    /// A peer that is back and has something to get, and from where in its file; one delivery for a
-    /// peer at a time.
+    /// A peer that is back and has something to get; one delivery for a peer at a time.
     pub fn poll_delivery(
         &mut self,
         now: Timestamp,
         is_up: impl Fn(&Ed25519PublicKey) -> bool,
-    ) -> Option<(Ed25519PublicKey, u64)> {
+    ) -> Option<Delivery> {
         let (peer, queue) = self.queues.iter_mut().find(|(peer, queue)| {
             !queue.is_delivering
                 && !queue.is_writing
@@ -123,23 +177,29 @@ impl MissedQueues {
                 && is_up(peer)
         })?;
         queue.is_delivering = true;
-        Some((*peer, queue.delivered))
+        Some(Delivery {
+            peer: *peer,
+            generation: queue.generation,
+            from: queue.delivered,
+            end: queue.written,
+        })
     }
 
     /// A delivery has ended: everything up to `delivered` arrived. Tells whether the file is done with
     /// and may be removed.
     pub fn handle_delivered(
         &mut self,
-        peer: &Ed25519PublicKey,
+        delivery: &Delivery,
         delivered: u64,
         is_good: bool,
         now: Timestamp,
     ) -> bool {
-        let Some(queue) = self.queues.get_mut(peer) else {
+        let peer = &delivery.peer;
+        let Some(queue) = self.of_generation(peer, delivery.generation) else {
             return false;
         };
         queue.is_delivering = false;
-        queue.delivered = delivered;
+        queue.delivered = delivered.min(queue.written);
         if is_good {
             queue.failure_count = 0;
         } else {
@@ -161,15 +221,18 @@ impl MissedQueues {
         is_done
     }
 
-    /// Forgets peers that `keep` does not know; gives those whose files may be removed.
-    pub fn retain(&mut self, keep: impl Fn(&Ed25519PublicKey) -> bool) -> Vec<Ed25519PublicKey> {
+    /// Forgets peers that `keep` does not know; gives those whose files may be removed, and which.
+    pub fn retain(
+        &mut self,
+        keep: impl Fn(&Ed25519PublicKey) -> bool,
+    ) -> Vec<(Ed25519PublicKey, u64)> {
         let gone: Vec<_> = self
             .queues
             .iter()
             .filter(|(peer, queue)| !keep(peer) && !queue.is_writing && !queue.is_delivering)
-            .map(|(peer, _)| *peer)
+            .map(|(peer, queue)| (*peer, queue.generation))
             .collect();
-        for peer in &gone {
+        for (peer, _) in &gone {
             self.queues.remove(peer);
         }
         gone
@@ -211,7 +274,10 @@ mod tests {
         while let Some(write) = queues.poll_write() {
             assert_eq!(write.offset, file.len() as u64);
             file.extend_from_slice(&write.bytes);
-            assert_eq!(queues.handle_written(&write.peer, true), Pushed::Kept);
+            assert_eq!(
+                queues.handle_written(&write.peer, write.generation, true),
+                Pushed::Kept
+            );
         }
     }
 
@@ -219,6 +285,7 @@ mod tests {
     fn what_was_missed_is_written_delivered_and_forgotten() {
         let (mut queues, mut file) = (MissedQueues::new(), Vec::new());
         assert_eq!(queues.push(PEER, &message(1)), Pushed::Kept);
+        assert!(queues.has_unwritten());
         assert_eq!(
             queues.poll_delivery(at(0), |_| true),
             None,
@@ -226,16 +293,19 @@ mod tests {
         );
         queues.push(PEER, &message(2));
         write(&mut queues, &mut file);
+        assert!(!queues.has_unwritten());
         assert_eq!(queues.poll_delivery(at(0), |_| false), None, "still away");
-        assert_eq!(queues.poll_delivery(at(0), |_| true), Some((PEER, 0)));
+        let first = queues.poll_delivery(at(0), |_| true).unwrap();
+        let half = file.len() as u64;
+        assert_eq!((first.from, first.end), (0, half));
         assert_eq!(queues.poll_delivery(at(0), |_| true), None, "one at a time");
         // More comes while it is delivered.
         queues.push(PEER, &message(3));
-        let half = file.len() as u64;
-        assert!(!queues.handle_delivered(&PEER, half, true, at(1)));
+        assert!(!queues.handle_delivered(&first, half, true, at(1)));
         write(&mut queues, &mut file);
-        assert_eq!(queues.poll_delivery(at(1), |_| true), Some((PEER, half)));
-        assert!(queues.handle_delivered(&PEER, file.len() as u64, true, at(2)));
+        let second = queues.poll_delivery(at(1), |_| true).unwrap();
+        assert_eq!(second.from, half);
+        assert!(queues.handle_delivered(&second, second.end, true, at(2)));
         assert_eq!(queues.size(), 0);
         assert_eq!(queues.poll_delivery(at(3), |_| true), None);
     }
@@ -249,11 +319,14 @@ mod tests {
         let mut pauses = Vec::new();
         for _ in 0..3 {
             let begun = now;
-            while queues.poll_delivery(at(now), |_| true).is_none() {
+            let delivery = loop {
+                if let Some(delivery) = queues.poll_delivery(at(now), |_| true) {
+                    break delivery;
+                }
                 now += 1;
-            }
+            };
             pauses.push(now - begun);
-            queues.handle_delivered(&PEER, 0, false, at(now));
+            queues.handle_delivered(&delivery, 0, false, at(now));
         }
         assert_eq!(pauses, [0, 15, 60]);
     }
@@ -261,23 +334,45 @@ mod tests {
     #[test]
     fn who_missed_too_much_gets_everything_anew() {
         let mut queues = MissedQueues::new();
-        queues.recover(PEER, QUEUE_SIZE_MAX);
-        assert_eq!(queues.push(PEER, &message(1)), Pushed::Overflow);
+        let old = queues.recover(PEER, QUEUE_SIZE_MAX);
+        assert_eq!(queues.push(PEER, &message(1)), Pushed::Overflow(old));
         assert_eq!(queues.size(), 0);
         queues.push(PEER, &message(1));
         let write = queues.poll_write().unwrap();
-        assert_eq!(queues.handle_written(&write.peer, false), Pushed::Overflow);
+        let (peer, generation) = (write.peer, write.generation);
+        assert_ne!(generation, old);
+        let failed = queues.handle_written(&peer, generation, false);
+        assert_eq!(failed, Pushed::Overflow(generation));
+    }
+
+    #[test]
+    fn what_is_under_way_for_an_earlier_file_does_not_touch_a_later_one() {
+        let mut queues = MissedQueues::new();
+        queues.recover(PEER, QUEUE_SIZE_MAX - 1);
+        let delivery = queues.poll_delivery(at(0), |_| true).unwrap();
+        queues.push(PEER, &message(1));
+        let write = queues.poll_write().unwrap();
+        assert!(matches!(
+            queues.push(PEER, &message(2)),
+            Pushed::Overflow(_)
+        ));
+        queues.push(PEER, &message(3));
+        let stale = queues.handle_written(&PEER, write.generation, true);
+        assert_eq!(stale, Pushed::Stale);
+        assert!(!queues.handle_delivered(&delivery, delivery.end, true, at(0)));
+        assert!(queues.has_unwritten(), "the later one is to be written yet");
+        assert_eq!(queues.poll_write().unwrap().offset, 0);
     }
 
     #[test]
     fn who_left_is_forgotten_and_a_file_found_at_start_is_delivered() {
         let mut queues = MissedQueues::new();
-        queues.recover(PEER, 90);
+        let generation = queues.recover(PEER, 90);
         assert_eq!(queues.size(), 90);
-        assert_eq!(queues.poll_delivery(at(0), |_| true), Some((PEER, 0)));
+        let delivery = queues.poll_delivery(at(0), |_| true).unwrap();
         assert_eq!(queues.retain(|_| false), [], "it is being read");
-        queues.handle_delivered(&PEER, 0, false, at(0));
-        assert_eq!(queues.retain(|_| false), [PEER]);
+        queues.handle_delivered(&delivery, 0, false, at(0));
+        assert_eq!(queues.retain(|_| false), [(PEER, generation)]);
         assert_eq!(queues.size(), 0);
     }
 }

@@ -157,6 +157,35 @@ impl ClientRequest {
         }
     }
 
+    /// Whether it may change something: messages, or who may read them.
+    pub fn is_change(&self) -> bool {
+        match self {
+            Self::Store(_)
+            | Self::Delete(_)
+            | Self::DeleteAll(_)
+            | Self::DeleteBefore(_)
+            | Self::Expire(_)
+            | Self::ExpireAll(_)
+            | Self::RevokeSubaccount(_)
+            | Self::UnrevokeSubaccount(_) => true,
+            Self::Retrieve(_)
+            | Self::GetExpiries(_)
+            | Self::RevokedSubaccounts(_)
+            | Self::Info
+            | Self::GetSwarm(_)
+            | Self::Oxend(_)
+            | Self::ActiveNodes => false,
+            Self::Batch(requests) | Self::Sequence(requests) => {
+                requests.iter().any(Self::is_change)
+            }
+            Self::IfElse(ifelse) => {
+                let branches = [&ifelse.then, &ifelse.otherwise];
+                let mut branches = branches.into_iter().flatten();
+                branches.any(|request| request.is_change())
+            }
+        }
+    }
+
     /// Whether this is the name of a method.
     pub fn is_method(name: &str) -> bool {
         parse::METHODS.contains(&name)

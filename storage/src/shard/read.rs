@@ -318,7 +318,12 @@ impl<D: Disk> Shard<D> {
             ..
         } = retrieval;
         if let Choice::Hashes(_) = retrieve.choice {
-            let outcome = Outcome::Fetched(self.dumped(chosen));
+            // A part may not count as all that there is.
+            let outcome = if is_disk_failed {
+                Outcome::Failed(StoreFault::DiskFailed)
+            } else {
+                Outcome::Fetched(self.dumped(chosen))
+            };
             return self.answer(retrieve.ticket, outcome);
         }
         let is_there = |one: &Chosen| {

@@ -339,3 +339,34 @@ fn the_list_of_service_nodes_comes_with_the_fields_asked_for() {
         vec![serde_json::json!({"public_ip": "127.0.0.1"}); 2]
     );
 }
+
+#[test]
+fn a_member_that_is_busy_is_told_again_and_one_that_refuses_is_not() {
+    let net = net();
+    let mailbox = account(&net).id();
+    let missed = |code: &'static str| {
+        let request = ClientRequest::Store(store(mailbox, 0));
+        let mut exchange = Exchange::new(request, Origin::Client, net.local());
+        let mut count = 0;
+        while let Some(action) = exchange.poll_action() {
+            let (ticket, event) = match action {
+                Action::Command { ticket, command } => (ticket, Event::Outcome(success(&command))),
+                Action::Forward { ticket, .. } => {
+                    let reply = vec![Bytes::from_static(code.as_bytes()), Bytes::new()];
+                    (ticket, Event::Reply(reply))
+                }
+                Action::Missed { .. } => {
+                    count += 1;
+                    continue;
+                }
+                Action::Oxend { .. } => panic!("nobody asks it"),
+            };
+            exchange.handle_event(ticket, event, net.local());
+        }
+        count
+    };
+    assert_eq!(missed("503"), 4);
+    assert_eq!(missed("500"), 4);
+    assert_eq!(missed("401"), 0);
+    assert_eq!(missed("421"), 0);
+}
