@@ -31,6 +31,7 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use cepa_crypto::{Ed25519SecretKey, primitive};
+use cepa_swarm::rate::Prefix;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Endpoint, EndpointConfig, TokioRuntime, TransportConfig, VarInt};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -407,20 +408,6 @@ fn bind_socket(address: SocketAddr) -> io::Result<UdpSocket> {
     socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::from(address))?;
     Ok(socket.into())
-}
-
-/// What one subscriber has: an IPv4 address, the first half of an IPv6 one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Prefix(u64);
-
-impl Prefix {
-    fn of(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            // No IPv6 prefix that is given out begins with so many zeros.
-            IpAddr::V4(address) => Self(u64::from(address.to_bits())),
-            IpAddr::V6(address) => Self(u64::try_from(address.to_bits() >> 64).unwrap_or_default()),
-        }
-    }
 }
 
 impl<E> Shared<E> {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use cepa_swarm::monitor::Subscriber;
 use cepa_wire::answer::Answer;
-use cepa_wire::request::{ClientRequest, Encoding};
+use cepa_wire::request::Encoding;
 use futures_channel::{mpsc, oneshot};
 use futures_util::StreamExt as _;
 use glommio::spawn_local;
@@ -126,11 +126,7 @@ async fn answer(tile: &Rc<Tile>, entered: Entered) {
                 drop(reply.send((Answer::text(status, text), Encoding::Json)));
                 return;
             }
-            let answered = match ClientRequest::parse_params(&method, &params) {
-                Ok((request, encoding)) => (requests::serve_client(tile, request).await, encoding),
-                Err(error) => (requests::refuse(tile, error), Encoding::Json),
-            };
-            drop(reply.send(answered));
+            drop(reply.send(requests::serve_params(tile, &method, &params).await));
         }
         Entering::Monitor {
             body,

@@ -12,7 +12,6 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use cepa_relay::counters::count;
 use cepa_wire::answer::Answer;
-use cepa_wire::request::ClientRequest;
 use futures_rustls::TlsAcceptor;
 use futures_util::future::{Either, select};
 use glommio::net::TcpStream;
@@ -110,10 +109,7 @@ async fn answer(tile: &Rc<Tile>, seat: &Seat, request: Request<Incoming>) -> Res
             Err(refused) => refuse(refused),
         },
         (&Method::POST, "/storage_rpc/v1") => match take_body(tile, seat, request).await {
-            Ok(body) => respond(match ClientRequest::parse_json(&body.bytes) {
-                Ok(request) => requests::serve_client(tile, request).await,
-                Err(error) => requests::refuse(tile, error),
-            }),
+            Ok(body) => respond(requests::serve_json(tile, &body.bytes).await),
             Err(refused) => refuse(refused),
         },
         (&Method::POST, "/ping_test/v1") => pong(tile),

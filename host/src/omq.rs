@@ -249,10 +249,7 @@ async fn serve_client(tile: Rc<Tile>, method: String, parts: Vec<Bytes>) -> Opti
             return Some(answer_parts(Answer::text(400, text), Encoding::Json));
         }
     };
-    let (answer, encoding) = match ClientRequest::parse_params(&method, params) {
-        Ok((request, encoding)) => (requests::serve_client(&tile, request).await, encoding),
-        Err(error) => (requests::refuse(&tile, error), Encoding::Json),
-    };
+    let (answer, encoding) = requests::serve_params(&tile, &method, params).await;
     Some(answer_parts(answer, encoding))
 }
 

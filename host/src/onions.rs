@@ -10,7 +10,6 @@ use cepa_swarm::limits::ONION_TIMEOUT;
 use cepa_wire::Ed25519PublicKey;
 use cepa_wire::answer::Answer;
 use cepa_wire::onion::Proxy;
-use cepa_wire::request::ClientRequest;
 
 use crate::links::Blame;
 use crate::tile::Tile;
@@ -114,11 +113,7 @@ async fn forward(
 
 async fn deliver(tile: &Rc<Tile>, payload: &[u8], return_layer: &ReturnLayer) -> Returned {
     count(&tile.counters.onion_delivered);
-    let answer = match ClientRequest::parse_json(payload) {
-        Ok(request) => requests::serve_client(tile, request).await,
-        Err(error) => requests::refuse(tile, error),
-    };
-    seal(return_layer, answer)
+    seal(return_layer, requests::serve_json(tile, payload).await)
 }
 
 fn busy() -> Returned {

@@ -11,7 +11,7 @@ use cepa_swarm::exchange::{Action, Event, Exchange, Local, Origin};
 use cepa_swarm::limits::MEMBER_TIMEOUT;
 use cepa_swarm::transfer::{self, Accepted};
 use cepa_wire::answer::Answer;
-use cepa_wire::request::{ClientRequest, RequestError};
+use cepa_wire::request::{ClientRequest, Encoding, RequestError};
 use cepa_wire::transfer::Transferred;
 use futures_channel::oneshot;
 use futures_util::StreamExt as _;
@@ -26,8 +26,28 @@ use crate::{NetworkView, clock, links, missed};
 /// Messages of a transfer that are stored at once: enough to fill a group commit.
 const TRANSFER_BATCH: usize = 256;
 
+/// Serves `{"method","params"}`, however it came.
+pub(crate) async fn serve_json(tile: &Rc<Tile>, body: &[u8]) -> Answer {
+    match ClientRequest::parse_json(body) {
+        Ok(request) => serve_client(tile, request).await,
+        Err(error) => refuse(tile, error),
+    }
+}
+
+/// Serves a method with its parameters; gives the encoding too that the answer is due in.
+pub(crate) async fn serve_params(
+    tile: &Rc<Tile>,
+    method: &str,
+    params: &[u8],
+) -> (Answer, Encoding) {
+    match ClientRequest::parse_params(method, params) {
+        Ok((request, encoding)) => (serve_client(tile, request).await, encoding),
+        Err(error) => (refuse(tile, error), Encoding::Json),
+    }
+}
+
 /// Serves a client's request, if this node is ready for clients.
-pub(crate) async fn serve_client(tile: &Rc<Tile>, request: ClientRequest) -> Answer {
+async fn serve_client(tile: &Rc<Tile>, request: ClientRequest) -> Answer {
     match tile.unready_answer() {
         Some(unready) => unready,
         None => serve(tile, request, Origin::Client).await,

@@ -187,11 +187,6 @@ impl Plan {
     }
 }
 
-/// A plan, or the answer that refuses it.
-fn or_answer(planned: Result<Plan, Answer>) -> Plan {
-    planned.unwrap_or_else(Plan::Answer)
-}
-
 impl Forward {
     /// What a client asks goes to the other members; what a member asks goes no further.
     fn new(swarm_id: u64, origin: Origin, request: impl FnOnce() -> ClientRequest) -> Option<Self> {
@@ -309,7 +304,8 @@ impl Exchange {
                 return;
             };
             let at = self.parts.len();
-            let part = match plan(request, self.origin, local) {
+            let planned = plan(request, self.origin, local);
+            let part = match planned.unwrap_or_else(Plan::Answer) {
                 Plan::Answer(answer) => Part::Done(answer),
                 Plan::Oxend { endpoint, params } => {
                     self.actions.push_back(Action::Oxend {
@@ -470,7 +466,8 @@ fn finished(running: Running, origin: Origin, local: Local<'_>) -> Answer {
     gathered_answer(gathered(entry, fan_out, origin, local))
 }
 
-fn plan(request: ClientRequest, origin: Origin, local: Local<'_>) -> Plan {
+/// What is to be done, or the answer that refuses it.
+fn plan(request: ClientRequest, origin: Origin, local: Local<'_>) -> Result<Plan, Answer> {
     match request {
         ClientRequest::Store(request) => store::plan(request, origin, local),
         ClientRequest::Retrieve(request) => retrieve::plan(&request, local),
@@ -487,13 +484,13 @@ fn plan(request: ClientRequest, origin: Origin, local: Local<'_>) -> Plan {
             subaccounts::plan(Change::Unrevoke, request, origin, local)
         }
         ClientRequest::RevokedSubaccounts(request) => subaccounts::plan_list(&request, local),
-        ClientRequest::Info => Plan::Answer(answers::info(local)),
-        ClientRequest::ActiveNodes => Plan::Answer(answers::active_nodes(local)),
-        ClientRequest::GetSwarm(mailbox) => Plan::Answer(answers::swarm(local, &mailbox, 200)),
-        ClientRequest::Oxend(request) => oxend::plan(request, local),
+        ClientRequest::Info => Ok(Plan::Answer(answers::info(local))),
+        ClientRequest::ActiveNodes => Ok(Plan::Answer(answers::active_nodes(local))),
+        ClientRequest::GetSwarm(mailbox) => Ok(Plan::Answer(answers::swarm(local, &mailbox, 200))),
+        ClientRequest::Oxend(request) => Ok(oxend::plan(request, local)),
         // The parser refuses them within a batch; here they would never end.
         ClientRequest::Batch(_) | ClientRequest::Sequence(_) | ClientRequest::IfElse(_) => {
-            Plan::Answer(Answer::text(400, "invalid request: nested batch"))
+            Err(Answer::text(400, "invalid request: nested batch"))
         }
     }
 }

@@ -2,7 +2,6 @@
 //!
 //! Of each log of its own. Sans-IO: whoever has the log and the links carries the transfers out.
 
-use core::time::Duration;
 use std::collections::BTreeMap;
 
 use cepa_storage::territory::{Arc, Territory};
@@ -10,12 +9,8 @@ use cepa_wire::{Ed25519PublicKey, ServiceNode, Timestamp};
 use serde_json::{Value, json};
 
 use crate::View;
+use crate::limits::retry_pause;
 use crate::view::arc_of;
-
-/// The pause after the first failed attempt, as for what a member missed.
-const RETRY_PAUSE_FIRST: Duration = Duration::from_secs(15);
-/// And after each one more.
-const RETRY_PAUSE: Duration = Duration::from_mins(1);
 
 /// Which node is in which swarm, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -225,11 +220,7 @@ impl Handover {
             }
             return;
         }
-        let pause = if transfer.failure_count == 0 {
-            RETRY_PAUSE_FIRST
-        } else {
-            RETRY_PAUSE
-        };
+        let pause = retry_pause(transfer.failure_count);
         transfer.failure_count += 1;
         transfer.next_attempt = now.saturating_add(pause);
     }

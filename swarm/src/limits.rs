@@ -16,6 +16,20 @@ pub const EXPIRE_TOLERANCE: Duration = Duration::from_mins(1);
 /// How late a member may deliver what this node missed while it was away: as long as a message in a
 /// public inbox lives.
 pub const LATE_FORWARD_MAX: Duration = TTL_MAX_PUBLIC;
+/// The pause after the first failed delivery of what a member missed or is to get, as in the reference.
+const RETRY_PAUSE_FIRST: Duration = Duration::from_secs(15);
+/// And after each one more.
+const RETRY_PAUSE: Duration = Duration::from_mins(1);
+
+/// How long to wait after so many failures in a row before this one.
+pub(crate) const fn retry_pause(failure_count: u32) -> Duration {
+    if failure_count == 0 {
+        RETRY_PAUSE_FIRST
+    } else {
+        RETRY_PAUSE
+    }
+}
+
 /// Shortest life of a message.
 pub const TTL_MIN: Duration = Duration::from_secs(10);
 /// Longest life in a public inbox.

@@ -3,20 +3,16 @@
 //! Sans-IO: whoever has a disk appends what [`MissedQueues::poll_write`] gives to a file of the peer, and
 //! whoever has links delivers what stands there.
 
-use core::time::Duration;
 use std::collections::BTreeMap;
 
 use cepa_wire::missed::Missed;
 use cepa_wire::{Ed25519PublicKey, Timestamp};
 
+use crate::limits::retry_pause;
+
 /// Bytes that are kept for one peer: some 200,000 messages. A peer that missed more gets everything
 /// anew, which then costs less.
 pub const QUEUE_SIZE_MAX: u64 = 16 << 20;
-/// The pause after the first failed delivery, as in the reference.
-const RETRY_PAUSE_FIRST: Duration = Duration::from_secs(15);
-/// And after each one more.
-const RETRY_PAUSE: Duration = Duration::from_mins(1);
-
 /// The queues of one shard, by peer. A peer that nothing is kept for has none.
 #[derive(Debug, Default)]
 pub struct MissedQueues {
@@ -203,11 +199,7 @@ impl MissedQueues {
         if is_good {
             queue.failure_count = 0;
         } else {
-            let pause = if queue.failure_count == 0 {
-                RETRY_PAUSE_FIRST
-            } else {
-                RETRY_PAUSE
-            };
+            let pause = retry_pause(queue.failure_count);
             queue.failure_count += 1;
             queue.next_attempt = now.saturating_add(pause);
         }

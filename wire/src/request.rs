@@ -121,7 +121,7 @@ impl ClientRequest {
             status: 400,
             text: format!("no method {method}").into(),
         };
-        if params.first() == Some(&b'd') {
+        if Encoding::of(params) == Encoding::Bt {
             let dict = bt::Value::parse_bounded(params, bt::VALUE_COUNT_MAX)
                 .ok()
                 .and_then(|value| value.as_dict());
@@ -141,40 +141,34 @@ impl ClientRequest {
     /// Reads what a swarm member forwards: `sn.storage_cc [method][bt]`.
     pub fn parse_forwarded(method: &str, params: &[u8]) -> Result<Self, RequestError> {
         let (request, _) = Self::parse_params(method, params)?;
-        match request {
-            Self::Store(_)
-            | Self::Delete(_)
-            | Self::DeleteAll(_)
-            | Self::DeleteBefore(_)
-            | Self::Expire(_)
-            | Self::ExpireAll(_)
-            | Self::RevokeSubaccount(_)
-            | Self::UnrevokeSubaccount(_) => Ok(request),
-            _ => Err(RequestError::fixed(
+        if request.is_single_change() {
+            Ok(request)
+        } else {
+            Err(RequestError::fixed(
                 400,
                 "invalid request: received invalid forwarded non-forwardable request",
-            )),
+            ))
         }
+    }
+
+    /// Whether it is one request that changes something, and so one that goes to all members.
+    const fn is_single_change(&self) -> bool {
+        matches!(
+            self,
+            Self::Store(_)
+                | Self::Delete(_)
+                | Self::DeleteAll(_)
+                | Self::DeleteBefore(_)
+                | Self::Expire(_)
+                | Self::ExpireAll(_)
+                | Self::RevokeSubaccount(_)
+                | Self::UnrevokeSubaccount(_)
+        )
     }
 
     /// Whether it may change something: messages, or who may read them.
     pub fn is_change(&self) -> bool {
         match self {
-            Self::Store(_)
-            | Self::Delete(_)
-            | Self::DeleteAll(_)
-            | Self::DeleteBefore(_)
-            | Self::Expire(_)
-            | Self::ExpireAll(_)
-            | Self::RevokeSubaccount(_)
-            | Self::UnrevokeSubaccount(_) => true,
-            Self::Retrieve(_)
-            | Self::GetExpiries(_)
-            | Self::RevokedSubaccounts(_)
-            | Self::Info
-            | Self::GetSwarm(_)
-            | Self::Oxend(_)
-            | Self::ActiveNodes => false,
             Self::Batch(requests) | Self::Sequence(requests) => {
                 requests.iter().any(Self::is_change)
             }
@@ -183,6 +177,7 @@ impl ClientRequest {
                 let mut branches = branches.into_iter().flatten();
                 branches.any(|request| request.is_change())
             }
+            single => single.is_single_change(),
         }
     }
 
@@ -236,4 +231,14 @@ pub enum Encoding {
     Json,
     /// bt.
     Bt,
+}
+
+impl Encoding {
+    /// That of a request's parameters, in which it is answered too: a bt dict begins with `d`.
+    pub fn of(params: &[u8]) -> Self {
+        match params {
+            [b'd', ..] => Self::Bt,
+            _ => Self::Json,
+        }
+    }
 }

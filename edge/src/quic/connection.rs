@@ -15,10 +15,10 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use cepa_swarm::rate::Prefix;
+
 use super::peer::{OVERHEAD_SIZE, Outgoing, Peer};
-use super::{
-    CODE_GREEDY, CODE_MALFORMED, Endpoints, Prefix, Reply, Seats, Shared, identity, reply,
-};
+use super::{CODE_GREEDY, CODE_MALFORMED, Endpoints, Reply, Seats, Shared, identity, reply};
 use crate::ledger::{Charge, Ledger};
 
 /// What is read at once.

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use cepa_wire::answer::{Answer, Body, Tree};
+use cepa_wire::request::Encoding;
 use hyper::StatusCode;
 
 /// What a command is answered with.
@@ -14,25 +15,6 @@ pub enum Reply {
     Error(Bytes),
     /// Nothing: the command wanted none.
     None,
-}
-
-/// How a document is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encoding {
-    /// JSON.
-    Json,
-    /// bt.
-    Bt,
-}
-
-impl Encoding {
-    /// That of a request's parameters, in which it is answered too: a bt dict begins with `d`.
-    pub fn of(params: &[u8]) -> Self {
-        match params {
-            [b'd', ..] => Self::Bt,
-            _ => Self::Json,
-        }
-    }
 }
 
 /// The answer to a client's request. A document is wrapped into `[status, document]`, a text stands

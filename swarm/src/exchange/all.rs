@@ -12,7 +12,7 @@ use cepa_wire::{Mailbox, MessageHash, Namespace, Scope, SubaccountToken, Timesta
 
 use super::authorise::{Claim, check_signature, check_swarm, check_time, tolerance};
 use super::gather::{other_entry, signed, texts};
-use super::{Forward, Kind, Local, Origin, Plan, Run, or_answer};
+use super::{Forward, Kind, Local, Origin, Plan, Run};
 use crate::answers::Dict;
 use crate::limits::{DELETE_BEFORE_TOLERANCE, LATE_FORWARD_MAX};
 
@@ -25,12 +25,11 @@ pub(super) struct Finish {
     affected: &'static str,
 }
 
-pub(super) fn plan_delete_all(all: DeleteAll, origin: Origin, local: Local<'_>) -> Plan {
-    let planned = delete_all(all, origin, local);
-    or_answer(planned)
-}
-
-fn delete_all(all: DeleteAll, origin: Origin, local: Local<'_>) -> Result<Plan, Answer> {
+pub(super) fn plan_delete_all(
+    all: DeleteAll,
+    origin: Origin,
+    local: Local<'_>,
+) -> Result<Plan, Answer> {
     let swarm_id = check_swarm(&all.mailbox, local)?;
     let before = if is_late(all.timestamp, origin, local.now) {
         Some(all.timestamp)
@@ -76,11 +75,11 @@ fn is_late(signed_at: Timestamp, origin: Origin, now: Timestamp) -> bool {
     origin == Origin::Member && age > tolerance(origin) && age <= LATE_FORWARD_MAX
 }
 
-pub(super) fn plan_delete_before(delete: DeleteBefore, origin: Origin, local: Local<'_>) -> Plan {
-    or_answer(delete_before(delete, origin, local))
-}
-
-fn delete_before(delete: DeleteBefore, origin: Origin, local: Local<'_>) -> Result<Plan, Answer> {
+pub(super) fn plan_delete_before(
+    delete: DeleteBefore,
+    origin: Origin,
+    local: Local<'_>,
+) -> Result<Plan, Answer> {
     let swarm_id = check_swarm(&delete.mailbox, local)?;
     if delete.before > local.now.saturating_add(DELETE_BEFORE_TOLERANCE) {
         let text = "delete_before timestamp too far in the future";
@@ -112,11 +111,11 @@ fn delete_before(delete: DeleteBefore, origin: Origin, local: Local<'_>) -> Resu
     }))
 }
 
-pub(super) fn plan_expire_all(all: ExpireAll, origin: Origin, local: Local<'_>) -> Plan {
-    or_answer(expire_all(all, origin, local))
-}
-
-fn expire_all(all: ExpireAll, origin: Origin, local: Local<'_>) -> Result<Plan, Answer> {
+pub(super) fn plan_expire_all(
+    all: ExpireAll,
+    origin: Origin,
+    local: Local<'_>,
+) -> Result<Plan, Answer> {
     let swarm_id = check_swarm(&all.mailbox, local)?;
     let earliest = local.now.saturating_sub(tolerance(origin));
     if all.expiry < earliest && !is_late(all.expiry, origin, local.now) {

@@ -8,18 +8,14 @@ use cepa_wire::{MessageHash, SubaccountToken};
 
 use super::authorise::{Claim, check_signature, check_swarm};
 use super::gather::{gathered, gathered_answer, other_entry, signed, sorted_texts, texts};
-use super::{Forward, Kind, Local, Origin, Plan, Run, or_answer};
+use super::{Forward, Kind, Local, Origin, Plan, Run};
 use crate::fan_out::FanOut;
 
 pub(super) struct Finish {
     request: Delete,
 }
 
-pub(super) fn plan(delete: Delete, origin: Origin, local: Local<'_>) -> Plan {
-    or_answer(run(delete, origin, local))
-}
-
-fn run(delete: Delete, origin: Origin, local: Local<'_>) -> Result<Plan, Answer> {
+pub(super) fn plan(delete: Delete, origin: Origin, local: Local<'_>) -> Result<Plan, Answer> {
     let swarm_id = check_swarm(&delete.mailbox, local)?;
     let claim = Claim {
         mailbox: &delete.mailbox,

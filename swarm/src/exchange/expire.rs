@@ -9,7 +9,7 @@ use cepa_wire::{Direction, MessageHash, SubaccountToken, Timestamp};
 use super::authorise::{Claim, check_signature, check_swarm, check_time};
 use super::gather::{other_entry, signed, texts};
 use super::retrieve::read_fault;
-use super::{Forward, Kind, Local, Origin, Plan, Run, or_answer};
+use super::{Forward, Kind, Local, Origin, Plan, Run};
 use crate::answers::{Dict, millis};
 use crate::limits::{EXPIRE_TOLERANCE, LATE_FORWARD_MAX, SIGNATURE_TOLERANCE, TTL_MAX_PRIVATE};
 
@@ -19,11 +19,7 @@ pub(super) struct Finish {
     applied: Vec<Timestamp>,
 }
 
-pub(super) fn plan(expire: Expire, origin: Origin, local: Local<'_>) -> Plan {
-    or_answer(run(expire, origin, local))
-}
-
-fn run(expire: Expire, origin: Origin, local: Local<'_>) -> Result<Plan, Answer> {
+pub(super) fn plan(expire: Expire, origin: Origin, local: Local<'_>) -> Result<Plan, Answer> {
     let swarm_id = check_swarm(&expire.mailbox, local)?;
     let tolerance = match origin {
         Origin::Client => EXPIRE_TOLERANCE,
@@ -147,11 +143,7 @@ impl Finish {
     }
 }
 
-pub(super) fn plan_get(expiries: &GetExpiries, local: Local<'_>) -> Plan {
-    or_answer(get(expiries, local))
-}
-
-fn get(expiries: &GetExpiries, local: Local<'_>) -> Result<Plan, Answer> {
+pub(super) fn plan_get(expiries: &GetExpiries, local: Local<'_>) -> Result<Plan, Answer> {
     check_swarm(&expiries.mailbox, local)?;
     check_time(
         expiries.timestamp,

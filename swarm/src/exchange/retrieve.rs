@@ -7,18 +7,14 @@ use cepa_wire::request::Retrieve;
 use cepa_wire::{MessageHash, Namespace, SubaccountToken, Timestamp};
 
 use super::authorise::{Claim, RevocationCheck, check_signature, check_swarm, check_time};
-use super::{Kind, Local, Plan, Run, or_answer};
+use super::{Kind, Local, Plan, Run};
 use crate::answers;
 use crate::limits::{RETRIEVE_SIZE_MAX, SIGNATURE_TOLERANCE};
 
 /// The legacy closed groups' namespace: readable by anybody.
 const LEGACY_GROUP: Namespace = Namespace(-10);
 
-pub(super) fn plan(retrieve: &Retrieve, local: Local<'_>) -> Plan {
-    or_answer(run(retrieve, local))
-}
-
-fn run(retrieve: &Retrieve, local: Local<'_>) -> Result<Plan, Answer> {
+pub(super) fn plan(retrieve: &Retrieve, local: Local<'_>) -> Result<Plan, Answer> {
     check_swarm(&retrieve.mailbox, local)?;
     let check = authorise(retrieve, local)?;
     let command = Command::Retrieve {

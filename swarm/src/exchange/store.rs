@@ -11,7 +11,7 @@ use super::authorise::{
     Claim, RevocationCheck, check_signature, check_swarm, check_time, tolerance,
 };
 use super::gather::{gathered, gathered_answer, other_entry, signed};
-use super::{Forward, Kind, Local, Origin, Plan, Run, or_answer};
+use super::{Forward, Kind, Local, Origin, Plan, Run};
 use crate::answers::{Dict, millis};
 use crate::fan_out::FanOut;
 use crate::limits::{STORE_TOLERANCE, TTL_MAX_PRIVATE, TTL_MAX_PUBLIC, TTL_MIN};
@@ -21,11 +21,7 @@ pub(super) struct Finish {
     hash: MessageHash,
 }
 
-pub(super) fn plan(store: Store, origin: Origin, local: Local<'_>) -> Plan {
-    or_answer(run(store, origin, local))
-}
-
-fn run(store: Store, origin: Origin, local: Local<'_>) -> Result<Plan, Answer> {
+pub(super) fn plan(store: Store, origin: Origin, local: Local<'_>) -> Result<Plan, Answer> {
     let swarm_id = check_swarm(&store.mailbox, local)?;
     let check = authorise(&store, origin, local)?;
     let hash = message_hash(&store.mailbox, store.namespace, &store.data);

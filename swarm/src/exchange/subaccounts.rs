@@ -11,7 +11,7 @@ use cepa_wire::request::{ClientRequest, Revocation, RevokedSubaccounts};
 use super::authorise::{Claim, check_signature, check_swarm, check_time};
 use super::gather::{other_entry, signed};
 use super::retrieve::read_fault;
-use super::{Forward, Kind, Local, Origin, Plan, Run, or_answer};
+use super::{Forward, Kind, Local, Origin, Plan, Run};
 use crate::answers::{self, Dict};
 use crate::limits::{LATE_FORWARD_MAX, SIGNATURE_TOLERANCE};
 
@@ -50,15 +50,6 @@ impl Change {
 }
 
 pub(super) fn plan(
-    change: Change,
-    revocation: Revocation,
-    origin: Origin,
-    local: Local<'_>,
-) -> Plan {
-    or_answer(run(change, revocation, origin, local))
-}
-
-fn run(
     change: Change,
     revocation: Revocation,
     origin: Origin,
@@ -114,11 +105,7 @@ impl Finish {
     }
 }
 
-pub(super) fn plan_list(revoked: &RevokedSubaccounts, local: Local<'_>) -> Plan {
-    or_answer(list(revoked, local))
-}
-
-fn list(revoked: &RevokedSubaccounts, local: Local<'_>) -> Result<Plan, Answer> {
+pub(super) fn plan_list(revoked: &RevokedSubaccounts, local: Local<'_>) -> Result<Plan, Answer> {
     check_swarm(&revoked.mailbox, local)?;
     check_time(
         revoked.timestamp,

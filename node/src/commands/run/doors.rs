@@ -9,14 +9,14 @@ use bytes::Bytes;
 use cepa_control::oxend::{AskError, OxendHandle};
 use cepa_crypto::Ed25519SecretKey;
 use cepa_edge::proxy::{ProxyRequest, ServerProxy};
-use cepa_edge::quic::reply::{self, Encoding};
+use cepa_edge::quic::reply;
 use cepa_edge::quic::{self, Bind, Endpoints, Peer, Reply, Running, Settings};
 use cepa_host::{Entered, Entering, Gate, Outgoing, ServerAnswer};
 use cepa_relay::Counters;
 use cepa_relay::counters::count;
 use cepa_swarm::monitor::Subscriber;
 use cepa_swarm::oxend::OxendReply;
-use cepa_wire::request::{self, ClientRequest};
+use cepa_wire::request::ClientRequest;
 use futures_channel::mpsc::Receiver;
 use futures_channel::oneshot;
 use futures_util::StreamExt as _;
@@ -205,13 +205,7 @@ impl Endpoints for QuicEndpoints {
                     reply,
                 };
                 let answer = self.enter(from, entering).await;
-                answer.map_or_else(busy, |(answer, encoding)| {
-                    let encoding = match encoding {
-                        request::Encoding::Json => Encoding::Json,
-                        request::Encoding::Bt => Encoding::Bt,
-                    };
-                    reply::reply_of(answer, encoding)
-                })
+                answer.map_or_else(busy, |(answer, encoding)| reply::reply_of(answer, encoding))
             }
             other => reply::no_such_endpoint(other),
         }
