@@ -14,6 +14,7 @@ pub mod onion_v2;
 pub mod primitive;
 pub mod request_signature;
 pub mod swarm_space;
+pub mod x25519;
 
 pub use account::Account;
 pub use key::{Ed25519SecretKey, X25519SecretKey};
