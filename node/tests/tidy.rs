@@ -47,7 +47,7 @@ const MAY_NAME: [(&[&str], &[&str]); 5] = [
             "aes",
             "blake2",
             "cbc",
-            "chacha20poly1305",
+            "chacha20",
             "curve25519-dalek",
             "ed25519-dalek",
             "poly1305",
