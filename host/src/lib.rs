@@ -1,6 +1,7 @@
 //! The machine: one pinned executor a core, HTTPS and OMQ listeners, links to peers, the disk, the
 //! clock. It decides nothing: it carries bytes and time to relay, swarm and storage and back.
 
+mod batcher;
 mod board;
 mod certificate;
 pub mod clock;

@@ -28,6 +28,7 @@ use glommio::timer::sleep;
 use glommio::{GlommioError, Task, spawn_local};
 use rustls::ServerConfig;
 
+use crate::batcher::{self, Batcher};
 use crate::board::{Reporter, StoreBoard};
 use crate::door::{self, Door};
 use crate::edge_limits::EdgeLimits;
@@ -86,6 +87,7 @@ pub(crate) struct Tile {
     pub(crate) health: RefCell<Health>,
     pub(crate) verifier: RefCell<Verifier>,
     pub(crate) links: Links,
+    pub(crate) batcher: Batcher,
     pub(crate) stores: Stores,
     pub(crate) allow_aes_cbc: bool,
     pub(crate) door: Door,
@@ -267,6 +269,7 @@ async fn start(seed: TileSeed) -> Result<(Rc<Tile>, Accepting), StartError> {
         health: RefCell::default(),
         verifier: RefCell::default(),
         links: Links::default(),
+        batcher: Batcher::default(),
         stores,
         allow_aes_cbc: seed.allow_aes_cbc,
         door: Door::new(seed.edge_limits, seed.rate_limit),
@@ -288,6 +291,7 @@ async fn start(seed: TileSeed) -> Result<(Rc<Tile>, Accepting), StartError> {
         let handing_over = handover::run(Rc::clone(&tile), Rc::clone(log), dir);
         spawn_local(handing_over).detach();
     }
+    spawn_local(batcher::run(Rc::clone(&tile))).detach();
     spawn_local(gate::serve(Rc::clone(&tile), seed.gate)).detach();
     let accepting = vec![
         accept_all(https, {

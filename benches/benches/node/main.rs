@@ -18,6 +18,7 @@ mod load;
 mod nodes;
 
 use core::time::Duration;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use cepa_benches::{PAYLOAD_SIZE, account};
@@ -25,7 +26,7 @@ use cepa_client::onion::wrap_request;
 use cepa_crypto::request_signature::retrieve_text;
 use cepa_wire::onion::EncType;
 use cepa_wire::request::{ClientRequest, Proof, Retrieve, Store};
-use cepa_wire::{Namespace, ServiceNode, Timestamp};
+use cepa_wire::{Mailbox, Namespace, ServiceNode, Timestamp};
 use clap::Parser;
 
 use load::{Load, Measured};
@@ -59,7 +60,7 @@ fn store(number: u64) -> ClientRequest {
     let mut data = vec![7; PAYLOAD_SIZE];
     data[..8].copy_from_slice(&number.to_be_bytes());
     ClientRequest::Store(Store {
-        mailbox: account(1).id(),
+        mailbox: mailbox(number),
         namespace: Namespace::INBOX,
         timestamp: now(),
         expiry: now().saturating_add(Duration::from_hours(24)),
@@ -67,6 +68,15 @@ fn store(number: u64) -> ClientRequest {
         sig_timestamp: None,
         proof: None,
     })
+}
+
+/// One of many, so that none is full.
+fn mailbox(number: u64) -> Mailbox {
+    const COUNT: usize = 64;
+    static MAILBOXES: OnceLock<Vec<Mailbox>> = OnceLock::new();
+    let mailboxes =
+        MAILBOXES.get_or_init(|| (100..).take(COUNT).map(|n| account(n).id()).collect());
+    mailboxes[usize::try_from(number & 0xffff).unwrap_or(0) % COUNT]
 }
 
 /// The one message of another account.
