@@ -20,10 +20,6 @@ mod tests;
 /// first waits longer.
 pub const BATCH_MAX: usize = 64;
 
-/// Peers from which on eight lanes, however empty, beat one peer after the other.
-#[cfg(target_arch = "x86_64")]
-const IFMA_MIN: usize = 2;
-
 /// A shared secret. Zeroized when dropped; never printed.
 #[derive(Clone, Default, Zeroize, ZeroizeOnDrop)]
 pub struct SharedSecret([u8; 32]);
@@ -124,17 +120,13 @@ impl Engine {
         let (peers, shared) = (&peers[..count], &mut shared[..count]);
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Ifma(ifma) if count >= IFMA_MIN => ifma.many(&secret.to_bytes(), peers, shared),
-            _ => one_by_one(secret, peers, shared),
+            Self::Ifma(ifma) => ifma.many(&secret.to_bytes(), peers, shared),
+            Self::Scalar => one_by_one(secret, peers, shared),
         }
     }
 }
 
-fn one_by_one(
-    secret: &X25519SecretKey,
-    peers: &[X25519PublicKey],
-    shared: &mut [SharedSecret],
-) {
+fn one_by_one(secret: &X25519SecretKey, peers: &[X25519PublicKey], shared: &mut [SharedSecret]) {
     for (peer, shared) in peers.iter().zip(shared) {
         shared.0 = secret.diffie_hellman(peer).map_or([0; 32], |bytes| *bytes);
     }

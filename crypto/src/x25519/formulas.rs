@@ -24,13 +24,17 @@
 //! The peer's coordinate is a factor in each step: its multiples by 2^(52 i) are worked out once, so
 //! that this product needs no wrap-around.
 //!
-//! Used with `word`, `add`, `sub`, `and`, `shr`, `madd_lo`, `madd_hi`, `select`, `is_zero`, `Word` and
-//! `Mask` in scope; `$attribute` goes to each function.
+//! Used with the types `Word` and `Mask` in scope, and functions of what the CPU does. Three of those
+//! claim more than they compute, which is for the proof to check:
+//!
+//! - `low::<52>` drops bits that a `shr::<52>` of the same word has passed on;
+//! - `madd_small` is `madd_lo` where the product has no upper part;
+//! - `sub` does not borrow.
+//!
+//! `$attribute` goes to each function.
 
 /// p and what is worked out of it, as digits.
 pub(super) mod constant {
-    /// A digit has 52 bits.
-    pub(in crate::x25519) const LOW_52: u64 = (1 << 52) - 1;
     /// 2^255 stands at bit 47 of the highest digit.
     pub(in crate::x25519) const LOW_47: u64 = (1 << 47) - 1;
     /// 2^255 mod p.
@@ -48,20 +52,15 @@ pub(super) mod constant {
         (1 << 58) - 32,
     ];
     /// What a square starts from to end with [`BIAS`]: all but its lowest digit is doubled on the way.
-    pub(in crate::x25519) const BIAS_OF_SQUARE: [u64; 5] = [
-        BIAS[0],
-        BIAS[1] / 2,
-        BIAS[2] / 2,
-        BIAS[3] / 2,
-        BIAS[4] / 2,
-    ];
+    pub(in crate::x25519) const BIAS_OF_SQUARE: [u64; 5] =
+        [BIAS[0], BIAS[1] / 2, BIAS[2] / 2, BIAS[3] / 2, BIAS[4] / 2];
     pub(in crate::x25519) const NONE: [u64; 5] = [0; 5];
 }
 
 macro_rules! formulas {
     ($(#[$attribute:meta])*) => {
         use crate::x25519::formulas::constant::{
-            A24, BIAS, BIAS_OF_SQUARE, LOW_47, LOW_52, NONE, WRAP_255, WRAP_260,
+            A24, BIAS, BIAS_OF_SQUARE, LOW_47, NONE, WRAP_255, WRAP_260,
         };
 
         /// Carried: an operand.
@@ -125,8 +124,8 @@ macro_rules! formulas {
         fn carry(wide: &Wide) -> Element {
             let mut digits = wide.0;
             let above = shr::<47>(digits[4]);
-            digits[4] = and(digits[4], word(LOW_47));
-            digits[0] = madd_lo(digits[0], above, word(WRAP_255));
+            digits[4] = low::<47>(digits[4]);
+            digits[0] = madd_small(digits[0], above, word(WRAP_255));
             for index in 0..4 {
                 digits[index + 1] = add(digits[index + 1], shr::<52>(digits[index]));
             }
@@ -141,13 +140,11 @@ macro_rules! formulas {
                 sums[index + 1] = add(sums[index + 1], shr::<52>(sums[index]));
             }
             let wrap = word(WRAP_260);
-            for index in 0..5 {
-                sums[index] = madd_lo(sums[index], sums[index + 5], wrap);
-            }
-            // The tenth digit is so small that its product has no upper part.
             for index in 0..4 {
+                sums[index] = madd_lo(sums[index], sums[index + 5], wrap);
                 sums[index + 1] = madd_hi(sums[index + 1], sums[index + 5], wrap);
             }
+            sums[4] = madd_small(sums[4], sums[9], wrap);
             let [zero, one, two, three, four, ..] = sums;
             Wide([zero, one, two, three, four])
         }
@@ -218,7 +215,7 @@ macro_rules! formulas {
                 sums[index + 1] = madd_hi(sums[index + 1], element.0[index], a24);
             }
             let above = madd_hi(word(0), element.0[4], a24);
-            sums[0] = madd_lo(sums[0], above, word(WRAP_260));
+            sums[0] = madd_small(sums[0], above, word(WRAP_260));
             Wide(sums)
         }
 
@@ -234,7 +231,7 @@ macro_rules! formulas {
                 let zero = madd_hi(zero, four, wrap);
                 let Element(mut digits) = carry(&Wide([wrapped, zero, one, two, three]));
                 for digit in &mut digits[..4] {
-                    *digit = and(*digit, word(LOW_52));
+                    *digit = low::<52>(*digit);
                 }
                 all[index] = digits;
             }
@@ -265,6 +262,9 @@ macro_rules! formulas {
 
         /// One bit of the secret: both points are added, and one is doubled. With the mask set it is that
         /// of the last addition, else that doubled before.
+        ///
+        /// As [`double`], and an addition beside it: in this order the CPU finds work of one while the
+        /// other waits.
         $(#[$attribute])*
         #[inline]
         fn step(ladder: &Ladder, mask: Mask, peer: &Multiples) -> Ladder {
@@ -272,11 +272,15 @@ macro_rules! formulas {
             let chosen = select_point(mask, doubled, added);
             let left = mul(BIAS, &doubled.sum, &added.difference);
             let right = mul(NONE, &doubled.difference, &added.sum);
-            let sum = carry(&wide_add(&left, &right));
-            let difference = carry(&wide_sub(&left, &right));
-            let (double_x, double_z) = double(&chosen);
-            let x = square(BIAS_OF_SQUARE, &sum);
-            let z = mul_by_multiples(&carry(&square(NONE, &difference)), peer);
+            let sum_squared = square(BIAS_OF_SQUARE, &chosen.sum);
+            let difference_squared = square(NONE, &chosen.difference);
+            let difference = square(NONE, &carry(&wide_sub(&left, &right)));
+            let product = carry(&wide_sub(&sum_squared, &difference_squared));
+            let x = square(BIAS_OF_SQUARE, &carry(&wide_add(&left, &right)));
+            let double_x = mul(BIAS, &carry(&sum_squared), &carry(&difference_squared));
+            let factor = carry(&add_a24(&sum_squared, &product));
+            let z = mul_by_multiples(&carry(&difference), peer);
+            let double_z = mul(NONE, &product, &factor);
             Ladder {
                 doubled: point(&double_x, &double_z),
                 added: point(&x, &z),
@@ -342,18 +346,19 @@ macro_rules! formulas {
         fn canonical(element: &Element) -> Element {
             let mut digits = element.0;
             for digit in &mut digits[..4] {
-                *digit = and(*digit, word(LOW_52));
+                *digit = low::<52>(*digit);
             }
             let mut carried = shr::<52>(add(digits[0], word(WRAP_255)));
             for digit in &digits[1..4] {
                 carried = shr::<52>(add(*digit, carried));
             }
             let excess = shr::<47>(add(digits[4], carried));
-            digits[0] = madd_lo(digits[0], excess, word(WRAP_255));
+            digits[0] = madd_small(digits[0], excess, word(WRAP_255));
             for index in 0..4 {
                 digits[index + 1] = add(digits[index + 1], shr::<52>(digits[index]));
-                digits[index] = and(digits[index], word(LOW_52));
+                digits[index] = low::<52>(digits[index]);
             }
+            // Bit 255 is set when p is taken away, and goes.
             digits[4] = and(digits[4], word(LOW_47));
             Element(digits)
         }

@@ -45,7 +45,8 @@ impl Ifma {
         has.then_some(Self(()))
     }
 
-    /// X25519 of `secret` with each of `peers`.
+    /// X25519 of `secret` with each of `peers`, as many as `shared` has.
+    #[expect(clippy::unused_self, reason = "the value proves what the CPU has")]
     pub(super) fn many(
         self,
         secret: &[u8; 32],
@@ -107,7 +108,9 @@ fn many(secret: &[u8; 32], peers: &[X25519PublicKey], shared: &mut [SharedSecret
     }
     work.inverse = inverse(&product_so_far);
     for (group, shared) in shared.chunks_mut(LANES).take(count).enumerate().rev() {
-        let before = group.checked_sub(1).map_or(one, |index| work.products[index]);
+        let before = group
+            .checked_sub(1)
+            .map_or(one, |index| work.products[index]);
         let inverse_of_z = product(&work.inverse, &before);
         work.inverse = product(&work.inverse, &work.z[group]);
         let x = canonical(&product(&work.x[group], &inverse_of_z));
@@ -175,13 +178,12 @@ fn load(peers: &[X25519PublicKey]) -> Element {
         let [zero, one, two, three, four, five, six, seven] = lanes;
         _mm512_set_epi64(seven, six, five, four, three, two, one, zero)
     });
-    let low = word(LOW_52);
     Element([
-        and(zero, low),
-        and(or(shr::<52>(zero), shl::<12>(one)), low),
-        and(or(shr::<40>(one), shl::<24>(two)), low),
-        and(or(shr::<28>(two), shl::<36>(three)), low),
-        and(shr::<16>(three), word(LOW_47)),
+        low::<52>(zero),
+        low::<52>(or(shr::<52>(zero), shl::<12>(one))),
+        low::<52>(or(shr::<40>(one), shl::<24>(two))),
+        low::<52>(or(shr::<28>(two), shl::<36>(three))),
+        low::<47>(shr::<16>(three)),
     ])
 }
 
@@ -249,6 +251,13 @@ fn shl<const BITS: u32>(value: Word) -> Word {
     _mm512_slli_epi64::<BITS>(value)
 }
 
+/// The lower `BITS` bits.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn low<const BITS: u32>(value: Word) -> Word {
+    and(value, word((1 << BITS) - 1))
+}
+
 /// `sum` and the lower 52 bits of the product of the lower 52 bits of both factors.
 #[inline]
 #[target_feature(enable = "avx512ifma")]
@@ -261,6 +270,12 @@ fn madd_lo(sum: Word, left: Word, right: Word) -> Word {
 #[target_feature(enable = "avx512ifma")]
 fn madd_hi(sum: Word, left: Word, right: Word) -> Word {
     _mm512_madd52hi_epu64(sum, left, right)
+}
+
+#[inline]
+#[target_feature(enable = "avx512ifma")]
+fn madd_small(sum: Word, left: Word, right: Word) -> Word {
+    madd_lo(sum, left, right)
 }
 
 #[inline]
