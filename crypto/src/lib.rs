@@ -2,7 +2,7 @@
 //!
 //! Nothing here draws randomness or reads a clock: nonces and ephemeral keys are arguments, so a
 //! test can repeat what production does. Secrets are zeroized when dropped and never printed.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod account;
 pub mod curve;

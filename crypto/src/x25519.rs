@@ -1,10 +1,20 @@
 //! X25519 of one secret key with many peers at once (RFC 7748).
 
+use std::sync::OnceLock;
+
 use cepa_wire::X25519PublicKey;
 use subtle::ConstantTimeEq as _;
+use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::key::{WeakKey, X25519SecretKey};
+
+#[cfg(any(test, target_arch = "x86_64"))]
+mod formulas;
+#[cfg(target_arch = "x86_64")]
+mod ifma;
+#[cfg(test)]
+mod tests;
 
 /// As many peers as one call is best given: beyond that a batch gains next to nothing, and what came
 /// first waits longer.
@@ -25,34 +35,99 @@ impl SharedSecret {
     }
 }
 
-/// Computes `shared[i]` from `secret` and `peers[i]`, for as many as both slices have.
+/// What computes a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// One peer after the other, on any CPU.
+    Scalar,
+    /// Eight peers at once, with AVX-512 IFMA.
+    Avx512Ifma,
+}
+
+/// Why [`choose`] changed nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ChooseError {
+    /// This CPU can't run it.
+    #[error("this CPU has no AVX-512 IFMA")]
+    Unavailable,
+    /// Another one was chosen before, or has computed something.
+    #[error("another backend is in use")]
+    InUse,
+}
+
+static CHOSEN: OnceLock<Backend> = OnceLock::new();
+
+/// The fastest that this CPU can run.
+pub fn available() -> Backend {
+    match Engine::detect() {
+        Engine::Scalar => Backend::Scalar,
+        #[cfg(target_arch = "x86_64")]
+        Engine::Ifma(_) => Backend::Avx512Ifma,
+    }
+}
+
+/// Has [`diffie_hellman_many`] use `backend` from now on, in the whole process. Once, before it is
+/// first called; without, it uses what is [`available`].
+pub fn choose(backend: Backend) -> Result<(), ChooseError> {
+    if backend != Backend::Scalar && backend != available() {
+        return Err(ChooseError::Unavailable);
+    }
+    if *CHOSEN.get_or_init(|| backend) == backend {
+        Ok(())
+    } else {
+        Err(ChooseError::InUse)
+    }
+}
+
+/// Computes `shared[i]` from `secret` and `peers[i]`, for as many as both slices have. All zero where
+/// the peer's key is of low order.
 pub fn diffie_hellman_many(
     secret: &X25519SecretKey,
     peers: &[X25519PublicKey],
     shared: &mut [SharedSecret],
 ) {
-    for (peer, shared) in peers.iter().zip(shared) {
-        shared.0 = secret.diffie_hellman(peer).map_or([0; 32], |bytes| *bytes);
+    let engine = match CHOSEN.get_or_init(available) {
+        Backend::Scalar => Engine::Scalar,
+        Backend::Avx512Ifma => Engine::detect(),
+    };
+    engine.many(secret, peers, shared);
+}
+
+/// A [`Backend`] that this CPU is known to run.
+#[derive(Clone, Copy)]
+enum Engine {
+    Scalar,
+    #[cfg(target_arch = "x86_64")]
+    Ifma(ifma::Ifma),
+}
+
+impl Engine {
+    fn detect() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(ifma) = ifma::Ifma::detect() {
+            return Self::Ifma(ifma);
+        }
+        Self::Scalar
+    }
+
+    fn many(
+        self,
+        secret: &X25519SecretKey,
+        peers: &[X25519PublicKey],
+        shared: &mut [SharedSecret],
+    ) {
+        let count = peers.len().min(shared.len());
+        let (peers, shared) = (&peers[..count], &mut shared[..count]);
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Ifma(ifma) => ifma.many(&secret.to_bytes(), peers, shared),
+            Self::Scalar => one_by_one(secret, peers, shared),
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn many_are_as_one_by_one() {
-        let secret = X25519SecretKey::from_bytes([1; 32]);
-        let peers: [_; 9] = core::array::from_fn(|index| match index {
-            4 => X25519PublicKey([0; 32]),
-            _ => X25519SecretKey::from_bytes([9 + u8::try_from(index).unwrap(); 32]).public_key(),
-        });
-        let mut shared = core::array::from_fn::<_, 9, _>(|_| SharedSecret::default());
-        diffie_hellman_many(&secret, &peers, &mut shared);
-        for (peer, shared) in peers.iter().zip(&shared) {
-            let expected = secret.diffie_hellman(peer);
-            let expected = expected.as_deref().map_err(|error| *error);
-            assert_eq!(shared.contributory(), expected);
-        }
+fn one_by_one(secret: &X25519SecretKey, peers: &[X25519PublicKey], shared: &mut [SharedSecret]) {
+    for (peer, shared) in peers.iter().zip(shared) {
+        shared.0 = secret.diffie_hellman(peer).map_or([0; 32], |bytes| *bytes);
     }
 }
