@@ -25,10 +25,11 @@ mod routing_block;
 use core::fmt;
 
 use geometry::{
-    EPHEMERAL_KEY_SIZE, HEADER_SIZE, HOP_HEADER_SIZE, HOP_TAG_SIZE, PACKET_SIZE, PAYLOAD_SIZE,
-    RELAY_ID_SIZE, SEALED_SIZE, split,
+    CONTENT_SIZE, EPHEMERAL_KEY_SIZE, HEADER_SIZE, HOP_HEADER_SIZE, HOP_TAG_SIZE, PACKET_SIZE,
+    PAYLOAD_SIZE, RELAY_ID_SIZE, SEALED_SIZE, ZERO_PREFIX_SIZE, split,
 };
 
+pub use fragment::ContentBytes;
 pub use reply_block::{HeaderBytes, ReplyBlock};
 pub use routing_block::{Command, RoutingBlock, RoutingBlockError};
 
@@ -106,6 +107,11 @@ impl<'a> Packet<'a> {
     /// The payload.
     pub const fn payload(&self) -> &'a [u8; PAYLOAD_SIZE] {
         self.payload
+    }
+
+    /// The payload without the zero prefix: the content, once the last layer is off.
+    pub fn content(&self) -> &'a ContentBytes {
+        split::<ZERO_PREFIX_SIZE, CONTENT_SIZE, PAYLOAD_SIZE>(self.payload).1
     }
 }
 
