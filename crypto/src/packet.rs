@@ -29,6 +29,7 @@ mod reply;
 mod tests;
 
 use cepa_wire::packet::RelayId;
+use cepa_wire::packet::epoch::Epoch;
 use cepa_wire::packet::geometry::split;
 use cepa_wire::{Ed25519PublicKey, X25519PublicKey};
 
@@ -80,12 +81,17 @@ pub fn relay_id(key: &Ed25519PublicKey) -> RelayId {
 pub struct HopKey {
     secret: X25519SecretKey,
     relay: RelayId,
+    epoch: Epoch,
 }
 
 impl HopKey {
     /// From a secret that is random and of this epoch alone, and the id of the relay.
-    pub const fn new(secret: X25519SecretKey, relay: RelayId) -> Self {
-        Self { secret, relay }
+    pub const fn new(secret: X25519SecretKey, relay: RelayId, epoch: Epoch) -> Self {
+        Self {
+            secret,
+            relay,
+            epoch,
+        }
     }
 
     /// What clients build with. One multiplication.

@@ -1,16 +1,19 @@
 //! A relay's hop keys over time. A key is random, made for one epoch, and erased when that and a grace
 //! period are over: from then on nobody can peel what was recorded, us included.
 
+use core::borrow::Borrow;
 use core::time::Duration;
 
 use cepa_wire::Timestamp;
-use cepa_wire::packet::RelayId;
 use cepa_wire::packet::descriptor::PublishedHopKeys;
 use cepa_wire::packet::epoch::{Epoch, EpochLength};
+use cepa_wire::packet::geometry::PACKET_SIZE;
+use cepa_wire::packet::{PacketBytes, RelayId};
 use zeroize::Zeroizing;
 
-use super::HopKey;
+use super::{HopKey, Opened, PeelError, open_many};
 use crate::X25519SecretKey;
+use crate::x25519::BATCH_MAX;
 
 /// The keys of the current epoch and of the next, and for the grace period that of the previous one.
 ///
@@ -38,14 +41,15 @@ impl HopKeys {
         now: Timestamp,
         mut draw: impl FnMut() -> [u8; 32],
     ) -> Self {
-        let current = hop_key(relay, &mut draw);
-        let next = hop_key(relay, &mut draw);
+        let epoch = length.epoch_at(now);
+        let current = hop_key(relay, epoch, &mut draw);
+        let next = hop_key(relay, epoch.next(), &mut draw);
         Self {
             relay,
             length,
             grace: grace.min(length.as_duration() / 2),
             latest: now,
-            epoch: length.epoch_at(now),
+            epoch,
             previous: None,
             current,
             next,
@@ -60,13 +64,13 @@ impl HopKeys {
         let epoch = self.length.epoch_at(self.latest);
         let changed = epoch > self.epoch;
         if epoch == self.epoch.next() {
-            let fresh = hop_key(self.relay, &mut draw);
+            let fresh = hop_key(self.relay, epoch.next(), &mut draw);
             let current = core::mem::replace(&mut self.next, fresh);
             self.previous = Some(core::mem::replace(&mut self.current, current));
         } else if changed {
             self.previous = None;
-            self.current = hop_key(self.relay, &mut draw);
-            self.next = hop_key(self.relay, &mut draw);
+            self.current = hop_key(self.relay, epoch, &mut draw);
+            self.next = hop_key(self.relay, epoch.next(), &mut draw);
         }
         self.epoch = self.epoch.max(epoch);
         if self.latest >= self.grace_end() {
@@ -86,25 +90,43 @@ impl HopKeys {
 
     /// The keys to try at `now`, the likeliest first: a packet does not say which it was built with, and
     /// its tag fits one. A key that is over is not among them, though it be not erased yet.
-    pub fn usable(&self, now: Timestamp) -> impl Iterator<Item = (Epoch, &HopKey)> {
+    pub fn usable(&self, now: Timestamp) -> impl Iterator<Item = &HopKey> {
         let now = self.latest.max(now);
         let next_begin = self.length.begin(self.epoch.next());
         let after_next = next_begin.saturating_add(self.length.as_duration());
         let in_next = now >= next_begin;
         let previous = self.previous.as_ref().filter(|_| now < self.grace_end());
-        let previous_epoch = Epoch(self.epoch.0.saturating_sub(1));
         let current_is_good = now < next_begin.saturating_add(self.grace);
         let next_is_good = now >= next_begin.saturating_sub(self.grace)
             && now < after_next.saturating_add(self.grace);
-        let current = current_is_good.then_some((self.epoch, &self.current));
-        let next = next_is_good.then_some((self.epoch.next(), &self.next));
+        let current = current_is_good.then_some(&self.current);
+        let next = next_is_good.then_some(&self.next);
         let (first, second) = if in_next {
             (next, current)
         } else {
             (current, next)
         };
-        let previous = previous.map(|key| (previous_epoch, key));
         first.into_iter().chain(previous).chain(second)
+    }
+
+    /// [`open_many`] with every key that is usable at `now`: what does not fit one is tried with the next.
+    /// Outside of the grace periods that is one key, so what fits none costs two at worst.
+    pub fn open_many<P: Borrow<PacketBytes>>(
+        &self,
+        now: Timestamp,
+        packets: &[P],
+        opened: &mut [Result<Opened, PeelError>],
+    ) {
+        let mut keys = self.usable(now);
+        match keys.next() {
+            Some(key) => open_many(key, packets, opened),
+            None => opened.fill_with(|| Err(PeelError::BadTag)),
+        }
+        for key in keys {
+            for (packets, opened) in packets.chunks(BATCH_MAX).zip(opened.chunks_mut(BATCH_MAX)) {
+                open_again(key, packets, opened);
+            }
+        }
     }
 
     /// What the descriptor tells clients.
@@ -122,9 +144,33 @@ impl HopKeys {
     }
 }
 
-fn hop_key(relay: RelayId, draw: &mut impl FnMut() -> [u8; 32]) -> HopKey {
+/// Opens those of at most [`BATCH_MAX`] packets that fitted no key before.
+fn open_again<P: Borrow<PacketBytes>>(
+    key: &HopKey,
+    packets: &[P],
+    opened: &mut [Result<Opened, PeelError>],
+) {
+    const NOTHING: &PacketBytes = &[0; PACKET_SIZE];
+    let mut again = [NOTHING; BATCH_MAX];
+    let mut results = [const { Err(PeelError::BadTag) }; BATCH_MAX];
+    let misfits = packets.iter().zip(opened.iter());
+    let misfits = misfits.filter(|(_, opened)| matches!(opened, Err(PeelError::BadTag)));
+    let mut count = 0;
+    for (place, (packet, _)) in again.iter_mut().zip(misfits) {
+        *place = packet.borrow();
+        count += 1;
+    }
+    open_many(key, again.get(..count).unwrap_or_default(), &mut results);
+    let misfits = opened.iter_mut().zip(packets).map(|(opened, _)| opened);
+    let misfits = misfits.filter(|opened| matches!(opened, Err(PeelError::BadTag)));
+    for (place, result) in misfits.zip(results) {
+        *place = result;
+    }
+}
+
+fn hop_key(relay: RelayId, epoch: Epoch, draw: &mut impl FnMut() -> [u8; 32]) -> HopKey {
     let seed = Zeroizing::new(draw());
-    HopKey::new(X25519SecretKey::from_bytes(*seed), relay)
+    HopKey::new(X25519SecretKey::from_bytes(*seed), relay, epoch)
 }
 
 #[cfg(test)]
@@ -153,7 +199,7 @@ mod tests {
     fn usable(keys: &HopKeys, now: u64) -> Vec<(u64, u8)> {
         let seeds = keys.usable(at(now));
         seeds
-            .map(|(epoch, key)| (epoch.0, key.secret.to_bytes()[0]))
+            .map(|key| (key.epoch.0, key.secret.to_bytes()[0]))
             .collect()
     }
 

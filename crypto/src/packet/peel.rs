@@ -3,6 +3,7 @@
 use core::borrow::{Borrow, BorrowMut};
 
 use cepa_wire::X25519PublicKey;
+use cepa_wire::packet::epoch::Epoch;
 use cepa_wire::packet::geometry::{
     HEADER_SIZE, HEADER_STREAM_SIZE, HOP_HEADER_SIZE, PACKET_SIZE, PAYLOAD_KEY_SIZE, PAYLOAD_SIZE,
     ROUTING_BLOCK_SIZE, SEALED_SIZE, ZERO_PREFIX_SIZE, split, split_mut,
@@ -46,6 +47,8 @@ pub struct Opened {
     payload: [u8; PAYLOAD_KEY_SIZE],
     #[zeroize(skip)]
     replay: ReplayTag,
+    #[zeroize(skip)]
+    epoch: Epoch,
 }
 
 /// First step, for one packet.
@@ -101,6 +104,7 @@ fn open_with(
         stream: keys.stream,
         payload: keys.payload,
         replay: ReplayTag(keys.replay),
+        epoch: hop.epoch,
     })
 }
 
@@ -108,6 +112,11 @@ impl Opened {
     /// What the replay filter of the epoch is asked for.
     pub const fn replay_tag(&self) -> &ReplayTag {
         &self.replay
+    }
+
+    /// The epoch of the key that fitted, and of its replay filter.
+    pub const fn epoch(&self) -> Epoch {
+        self.epoch
     }
 
     /// Second step: takes the layer off the packet that was opened. To forward it, or to reply, it is

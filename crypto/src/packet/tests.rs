@@ -3,6 +3,10 @@
 mod twin;
 mod vectors;
 
+use core::time::Duration;
+
+use cepa_wire::Timestamp;
+use cepa_wire::packet::epoch::EpochLength;
 use cepa_wire::packet::geometry::{CONTENT_SIZE, HEADER_SIZE, HOP_COUNT_MAX, PACKET_SIZE};
 use cepa_wire::packet::{
     ClientId, Command, Packet, PacketBytes, RelayId, ReplyBlock, RoutingBlock,
@@ -15,6 +19,8 @@ fn random(seed: &str) -> impl FnMut(&mut [u8]) + use<> {
     let mut reader = blake3::Hasher::new().update(seed.as_bytes()).finalize_xof();
     move |bytes| reader.fill(bytes)
 }
+
+const EPOCH: Epoch = Epoch(7);
 
 struct Relay {
     secret: [u8; 32],
@@ -30,7 +36,7 @@ impl Relay {
         Self {
             secret,
             id: RelayId(id),
-            hop: HopKey::new(X25519SecretKey::from_bytes(secret), RelayId(id)),
+            hop: HopKey::new(X25519SecretKey::from_bytes(secret), RelayId(id), EPOCH),
         }
     }
 
@@ -217,7 +223,7 @@ fn others_cannot_peel() {
     }
     // The right key under another name.
     let secret = X25519SecretKey::from_bytes(relays[0].secret);
-    let other = HopKey::new(secret, relays[1].id);
+    let other = HopKey::new(secret, relays[1].id, EPOCH);
     assert!(peel(&other, &mut packet) == Err(PeelError::BadTag));
     packet[..32].fill(0);
     assert!(relays[0].peel(&mut packet) == Err(PeelError::WeakKey));
@@ -278,6 +284,51 @@ fn many_are_as_one_by_one() {
     }
 }
 
+#[test]
+fn packets_of_two_epochs_are_opened_together() {
+    let mut random = random("epochs");
+    let at = |seconds: u64| Timestamp::from_millis(seconds * 1000);
+    let (id, length) = (RelayId([9; 16]), EpochLength::from_secs(60).unwrap());
+    let mut draw = || {
+        let mut seed = [0; 32];
+        random(&mut seed);
+        seed
+    };
+    let mut keys = HopKeys::new(id, length, Duration::from_secs(10), at(0), &mut draw);
+    let old = keys.published();
+    keys.handle_timeout(at(60), &mut draw);
+    let mut packets = Vec::new();
+    for index in 0..150 {
+        let key = if index % 3 == 0 {
+            old.current
+        } else {
+            old.next
+        };
+        let hop = PathHop {
+            relay: id,
+            key,
+            delay_ms: 0,
+        };
+        let mut packet = build(&[hop], b"text", &mut random).unwrap().bytes;
+        packet[100] ^= u8::from(index % 5 == 0);
+        packets.push(packet);
+    }
+    let mut opened: Vec<_> = packets.iter().map(|_| Err(PeelError::WeakKey)).collect();
+    for (now, old_is_good) in [(at(69), true), (at(70), false)] {
+        keys.open_many(now, &packets, &mut opened);
+        for (index, opened) in opened.iter().enumerate() {
+            let epoch = opened.as_ref().map(Opened::epoch);
+            let is_old = index % 3 == 0;
+            let expected = if index % 5 == 0 || is_old && !old_is_good {
+                Err(&PeelError::BadTag)
+            } else {
+                Ok(Epoch(u64::from(!is_old)))
+            };
+            assert_eq!(epoch, expected, "{index}");
+        }
+    }
+}
+
 /// Every bit of every packet on the wire is set about half of the time, whatever the length of the path,
 /// the place on it, and the direction. Only the highest bit of an X25519 key is always zero.
 #[test]
@@ -287,32 +338,43 @@ fn packets_look_alike_everywhere() {
     let relays = relays(HOP_COUNT_MAX, &mut random);
     for count in [1, 3, HOP_COUNT_MAX] {
         let (relays, path) = (&relays[..count], path(&relays[..count]));
-        // A request and a reply, before the first hop and after each.
-        let mut places = vec![vec![0_u32; PACKET_SIZE * 8]; 2 * count];
+        // A request and a reply, before each hop; and the header that is left at the end, which tells the
+        // last hop nothing either.
+        let mut places = vec![vec![0_u32; PACKET_SIZE * 8]; 2 * (count + 1)];
         for _ in 0..COUNT {
             let request = build(&path, b"the same text", &mut random).unwrap();
             let (block, _) = reply_block(&path, CLIENT, &mut random).unwrap();
             let reply = answer(&block, b"the same text").unwrap();
             for (packet, places) in [request.bytes, reply.bytes]
                 .iter_mut()
-                .zip(places.chunks_mut(count))
+                .zip(places.chunks_mut(count + 1))
             {
-                for (relay, bits) in relays.iter().zip(places) {
+                for (index, bits) in places.iter_mut().enumerate() {
                     for (bit, ones) in bits.iter_mut().enumerate() {
                         *ones += u32::from(packet[bit / 8] >> (bit % 8) & 1);
                     }
-                    peel(&relay.hop, packet).unwrap();
+                    if let Some(relay) = relays.get(index) {
+                        peel(&relay.hop, packet).unwrap();
+                    }
                 }
             }
         }
         for (place, bits) in places.iter().enumerate() {
-            for (bit, ones) in bits.iter().enumerate() {
-                // Seven standard deviations of 10.
-                let good = ones.abs_diff(COUNT / 2) < 70 || (bit == 255 && *ones == 0);
-                assert!(
-                    good,
-                    "{count} hops, place {place}, bit {bit}: {ones} of {COUNT}"
-                );
+            let at_end = place % (count + 1) == count;
+            // A request that arrived has its content.
+            let size = if place == count {
+                HEADER_SIZE
+            } else {
+                PACKET_SIZE
+            };
+            for (bit, ones) in bits.iter().take(size * 8).enumerate() {
+                let good = if bit == 255 && !at_end {
+                    *ones == 0
+                } else {
+                    // Seven standard deviations of 10.
+                    ones.abs_diff(COUNT / 2) < 70
+                };
+                assert!(good, "{count} hops, place {place}, bit {bit}: {ones}");
             }
         }
     }
@@ -324,14 +386,12 @@ fn descriptors_are_signed() {
     let key = crate::Ed25519SecretKey::from_seed([1; 32]);
     let mut keys = HopKeys::new(
         relay_id(&key.public_key()),
-        cepa_wire::packet::epoch::EpochLength::DAY,
-        core::time::Duration::from_hours(1),
-        cepa_wire::Timestamp::from_millis(1_800_000_000_000),
+        EpochLength::DAY,
+        Duration::from_hours(1),
+        Timestamp::from_millis(1_800_000_000_000),
         || [5; 32],
     );
-    keys.handle_timeout(cepa_wire::Timestamp::from_millis(1_800_000_000_001), || {
-        [6; 32]
-    });
+    keys.handle_timeout(Timestamp::from_millis(1_800_000_000_001), || [6; 32]);
     let descriptor = Descriptor {
         ed25519: key.public_key(),
         x25519: X25519PublicKey([2; 32]),
@@ -341,7 +401,7 @@ fn descriptors_are_signed() {
         ports: Ports::default(),
         hop_keys: keys.published(),
         features: Vec::new(),
-        published: cepa_wire::Timestamp::from_millis(1_800_000_000_000),
+        published: Timestamp::from_millis(1_800_000_000_000),
     };
     let bytes = sign_descriptor(descriptor.clone(), &key).encode();
     assert_eq!(verify_descriptor(&bytes), Ok(descriptor));
