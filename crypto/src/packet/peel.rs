@@ -93,8 +93,17 @@ fn open_with(
     packet: &PacketBytes,
     shared: &SharedSecret,
 ) -> Result<Opened, PeelError> {
-    let packet = Packet::new(packet);
     let secret = shared.contributory().map_err(|_| PeelError::WeakKey)?;
+    open_with_secret(hop, packet, secret)
+}
+
+/// First step, given the secret.
+pub(super) fn open_with_secret(
+    hop: &HopKey,
+    packet: &PacketBytes,
+    secret: &[u8; 32],
+) -> Result<Opened, PeelError> {
+    let packet = Packet::new(packet);
     let keys = LayerKeys::derive(secret, &packet.ephemeral_key(), hop.relay);
     let tag = header::tag(&keys.tag, packet.sealed());
     if !bool::from(tag.as_slice().ct_eq(packet.tag())) {

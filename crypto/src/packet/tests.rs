@@ -1,11 +1,13 @@
 //! Packets from end to end, against the slow twin, and what happens to them when they are changed.
 
+mod seeds;
 mod twin;
 mod vectors;
 
 use core::time::Duration;
 
 use cepa_wire::Timestamp;
+use cepa_wire::packet::descriptor::{Descriptor, Ports};
 use cepa_wire::packet::epoch::EpochLength;
 use cepa_wire::packet::geometry::{CONTENT_SIZE, HEADER_SIZE, HOP_COUNT_MAX, PACKET_SIZE};
 use cepa_wire::packet::{
@@ -380,9 +382,7 @@ fn packets_look_alike_everywhere() {
     }
 }
 
-#[test]
-fn descriptors_are_signed() {
-    use cepa_wire::packet::descriptor::{Descriptor, Ports};
+fn signed_descriptor() -> (Descriptor, Vec<u8>) {
     let key = crate::Ed25519SecretKey::from_seed([1; 32]);
     let mut keys = HopKeys::new(
         relay_id(&key.public_key()),
@@ -404,6 +404,12 @@ fn descriptors_are_signed() {
         published: Timestamp::from_millis(1_800_000_000_000),
     };
     let bytes = sign_descriptor(descriptor.clone(), &key).encode();
+    (descriptor, bytes)
+}
+
+#[test]
+fn descriptors_are_signed() {
+    let (descriptor, bytes) = signed_descriptor();
     assert_eq!(verify_descriptor(&bytes), Ok(descriptor));
     for at in 0..bytes.len() {
         let mut changed = bytes.clone();
