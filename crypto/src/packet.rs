@@ -7,7 +7,7 @@
 //!
 //! | what | primitive | why, and ns a packet on a Xeon of 3 GHz with AVX-512 |
 //! | --- | --- | --- |
-//! | keys | BLAKE3, keyed with the secret, 112 bytes | 234, of which 70 to erase its state; HKDF-SHA256 700 and more |
+//! | keys | BLAKE3, keyed with the secret, 112 bytes | 234, 70 of them to erase; HKDF-SHA256 700 |
 //! | tag | POLYVAL with a one-time key and mask | 79; Poly1305 (crate `poly1305`) 1,040 |
 //! | header | AES-256-CTR | 86; ChaCha20 (crate `chacha20`) 425 |
 //! | payload | HCTR2 with AES-256 | 481; LIONESS over ChaCha20 and BLAKE2b some 3,000 |

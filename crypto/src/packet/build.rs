@@ -240,8 +240,8 @@ fn encrypt_layers(
     (header, *left)
 }
 
-/// The end of the last hop's sealed part: 72 bytes of each hop before it, under the streams of all that they
-/// pass. At most the part behind the routing block.
+/// The end of the last hop's sealed part: 72 bytes of each hop before it, under the streams of all that
+/// they pass. At most the part behind the routing block.
 fn filler(layers: &[Layer]) -> Vec<u8> {
     let mut filler = Vec::with_capacity(SEALED_REST_SIZE);
     for layer in layers.iter().rev().skip(1).rev() {

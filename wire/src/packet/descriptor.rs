@@ -7,7 +7,7 @@
 //! | `a` | addresses: a list of 1 to 4 strings of 4 or 16 bytes |
 //! | `e` | Ed25519 key, 32 bytes |
 //! | `f` | features: an ascending list of up to 16 names |
-//! | `h` | hop keys: a dict of `e` (number of the current epoch), `k` (a list of its key and the next one's), `s` (seconds of an epoch) |
+//! | `h` | hop keys: `e` number of an epoch, `k` list of its key and the next one's, `s` its seconds |
 //! | `l` | link key (X25519), 32 bytes |
 //! | `m` | ML-KEM-768 encapsulation key of links, 1,184 bytes |
 //! | `p` | ports: a list of https, omq, quic, packet; 0 where there is none |

@@ -1,5 +1,5 @@
-//! Writes the seeds of the fuzz targets of the packet lane: `cargo test -p cepa-crypto write_packet_seeds --
-//! --ignored` after the format changed.
+//! Writes the seeds of the fuzz targets of the packet lane, after the format changed:
+//! `cargo test -p cepa-crypto write_packet_seeds -- --ignored`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -72,7 +72,7 @@ fn write_packet_seeds() {
     for (index, content) in contents.enumerate() {
         write("fragments", &format!("content_{index}"), &content);
     }
-    // Message, index, pause: two pieces in the wrong order and one twice, one message alone, the largest one.
+    // Message, index, pause: a piece twice, another message, and the first after a long pause.
     let pieces: [&[u8]; 4] = [
         &[0x19, 1, 0],
         &[0x19, 1, 0],

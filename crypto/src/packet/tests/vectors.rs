@@ -1,5 +1,5 @@
-//! Our own vectors, `wire/testdata/packet.txt`: made by the fast code, checked against the slow twin as they
-//! are made. `cargo test -p cepa-crypto packet_vectors -- --ignored` writes them after the format changed.
+//! Our own vectors, `wire/testdata/packet.txt`: made by the fast code, checked against the slow twin as
+//! they are made. `cargo test -p cepa-crypto packet_vectors -- --ignored` writes them after the format changed.
 
 use core::fmt::Write as _;
 use std::fs;
