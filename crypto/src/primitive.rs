@@ -1,4 +1,5 @@
-//! The cipher crates, named here and nowhere else but in `key`: what the layers above are made of.
+//! The cipher crates, named here and nowhere else but in `key` and `packet`: what the layers above are
+//! made of.
 
 use aes::Aes256;
 use blake2::digest::consts::{U24, U32};

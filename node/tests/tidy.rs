@@ -46,11 +46,13 @@ const MAY_NAME: [(&[&str], &[&str]); 5] = [
         &[
             "aes",
             "blake2",
+            "blake3",
             "cbc",
             "chacha20",
             "curve25519-dalek",
             "ed25519-dalek",
             "poly1305",
+            "polyval",
             "salsa20",
             "x25519-dalek",
         ],
