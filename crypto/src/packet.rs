@@ -104,7 +104,8 @@ pub fn relay_id(key: &Ed25519PublicKey) -> RelayId {
     RelayId(*split::<16, 16, 32>(&hash).0)
 }
 
-/// A relay's key for one epoch. Zeroized when dropped; never printed.
+/// A relay's key for one epoch. Zeroized when dropped, each copy of it; never printed.
+#[derive(Clone)]
 pub struct HopKey {
     secret: X25519SecretKey,
     relay: RelayId,
