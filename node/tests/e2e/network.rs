@@ -120,6 +120,7 @@ impl Network {
             monitor_count_max: 1000,
             rate_limit: self.rate_limit,
             edge_limits: self.edge_limits,
+            packet: None,
         };
         let network = Arc::new(ArcSwap::from_pointee(NetworkView::new(view)));
         let running = cepa_host::start(settings, &network, &node.counters);
