@@ -40,9 +40,10 @@ const DIRECTORY_AGE_MAX: Duration = Duration::from_mins(10);
 const CLOSED_PAUSE: Duration = Duration::from_mins(1);
 /// Where nodes show what descriptors they have.
 const LIST_PATH: &str = "/cepa/descriptors/v1";
-/// What a retrieve may bring at once, in the node's count, which is that of base64. A message of the
-/// largest size is brought alone, and fits.
-const RETRIEVE_SIZE: i64 = 100_000;
+/// What a retrieve may bring at once, in the node's count, which is that of base64: some 25 packets, since
+/// all of an answer must come through for any of it to be read. The rest comes with the next pages; a
+/// message of the largest size is brought alone, and fits.
+const RETRIEVE_SIZE: i64 = 24_000;
 
 /// The packet lane, once it was needed.
 pub(crate) struct PacketWay {

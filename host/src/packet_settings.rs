@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use cepa_crypto::link::LinkIdentity;
 use cepa_crypto::packet::HopKeys;
 use cepa_relay::packet::directory::{DescriptorBoard, PacketDirectory};
 
@@ -38,6 +39,8 @@ pub struct PacketSettings {
     pub cpus: Vec<usize>,
     /// Memory of the replay filters of all epochs together, in bytes.
     pub replay_filter_size: usize,
+    /// Our keys of links.
+    pub link: LinkIdentity,
     /// Our hop keys: control puts others in their place. A tile that keeps what it loaded keeps old keys
     /// from being erased.
     pub hop_keys: Arc<ArcSwap<HopKeys>>,

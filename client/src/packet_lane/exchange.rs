@@ -483,7 +483,7 @@ impl PacketExchange {
             self.end(id, Err(ExchangeError::Malformed));
         } else {
             // Some to spare: what is asked for may have grown, and packets get lost.
-            let spare = needed / 8 + 1;
+            let spare = needed / 4 + 1;
             running.ask.block_count = (needed + spare).min(REPLY_BLOCK_COUNT_MAX);
             self.try_again(now, id, random);
         }

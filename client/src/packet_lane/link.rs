@@ -22,8 +22,8 @@ use super::exchange::{Guard, Random};
 
 /// How long an initiation waits for its answer; twice as long with each that follows.
 const ANSWER_PAUSE: Duration = Duration::from_millis(500);
-/// Initiations without an answer after which the guard counts as down: some eight seconds.
-const TRY_COUNT_MAX: u32 = 4;
+/// Initiations without an answer after which the guard counts as down: 3.5 s.
+const TRY_COUNT_MAX: u32 = 3;
 
 /// What a datagram brought.
 pub enum LinkEvent {
@@ -382,7 +382,7 @@ mod tests {
             assert!(sent.is_some() || link.is_down());
         }
         assert!(link.is_down() && !link.is_open());
-        assert_eq!(pauses, [0, 500, 1000, 2000, 4000]);
+        assert_eq!(pauses, [0, 500, 1000, 2000]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod advice;
 mod arguments;
 mod doors;
 pub(super) mod identity;
+mod packet;
 mod source;
 mod stop;
 mod supervisor;
@@ -66,7 +67,12 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
         view: Arc::clone(&view),
     };
     let (outside, outgoing) = Outside::new(source.oxend().is_some(), true);
-    let settings = node_settings(config, keys, outside);
+    let address = view.load().view.us().map(|node| node.ip);
+    let (lane, packet) = packet::make(&config, &keys, address)?.unzip();
+    let settings = NodeSettings {
+        packet,
+        ..node_settings(config, keys, outside)
+    };
     supervisor.status("reading the message log");
     let running = cepa_host::start(settings, &view, &counters).map_err(Failure::new)?;
     let endpoints = QuicEndpoints::new(running.gate(), Arc::clone(&counters));
@@ -88,6 +94,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
             () = signals.wait() => {}
             () = parent_exit(arguments.exit_with_parent) => {}
             never = source.watch(duties) => never,
+            never = packet::run(lane, Arc::clone(&view)) => never,
             never = control.serve(Arc::clone(&view), counters, running.stores()) => never,
             never = supervisor.watch(|| stores.are_tiles_alive()) => never,
         }

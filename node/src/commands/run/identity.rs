@@ -1,48 +1,79 @@
-//! The node's key: `key_ed25519` in its data directory, the seed in hex, readable by its owner alone.
+//! The node's keys in its data directory, readable by their owner alone: `key_ed25519`, the seed that names
+//! it, and `key_link`, the secrets of its links in the packet lane. Each is random, in hex.
+//!
+//! `key_link` is no part of the identity and made from nothing else: whoever gets one of the two files has
+//! not the other, and without this one the node makes a new one and tells of it in its next descriptor.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use cepa_crypto::NodeKeys;
+use cepa_crypto::link::{KemSecretKey, LinkIdentity};
+use cepa_crypto::{NodeKeys, X25519SecretKey};
+use cepa_wire::packet::descriptor::KEM_KEY_SIZE;
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;
 
-/// The file's name.
+/// The identity's file.
 const FILE_NAME: &str = "key_ed25519";
-/// 64 hex digits and what may end a line.
-const FILE_SIZE_MAX: u64 = 66;
+/// The links' file.
+const LINK_FILE_NAME: &str = "key_link";
+/// An X25519 key, and a seed of ML-KEM-768.
+const LINK_SIZE: usize = 32 + 64;
 
 /// Reads the key; makes one if there is none. Makes the directory too.
 pub(crate) fn load_or_create(data_dir: &Path) -> Result<NodeKeys, Failure> {
-    let file = data_dir.join(FILE_NAME);
-    let failed = |fault: io::Error| {
-        Failure::new(format!(
-            "cannot use the node's key {}: {fault}",
-            file.display()
-        ))
+    let seed = secret::<32>(data_dir, FILE_NAME, "key")?;
+    Ok(NodeKeys::from_seed(*seed))
+}
+
+/// Reads the keys of links; makes some if there are none. The ML-KEM key that the descriptor tells of comes
+/// beside them.
+pub(crate) fn load_or_create_link(
+    data_dir: &Path,
+) -> Result<(LinkIdentity, Box<[u8; KEM_KEY_SIZE]>), Failure> {
+    let secrets = secret::<LINK_SIZE>(data_dir, LINK_FILE_NAME, "link key")?;
+    let (Some(link), Some(kem)) = (secrets.first_chunk::<32>(), secrets.last_chunk::<64>()) else {
+        unreachable!("both are parts of the whole");
     };
-    let text = match read(&file) {
+    let kem = KemSecretKey::from_seed(*kem);
+    let kem_key = Box::new(*kem.public_key());
+    let identity = LinkIdentity::relay(X25519SecretKey::from_bytes(*link), kem);
+    Ok((identity, kem_key))
+}
+
+/// So many random bytes that are kept in a file.
+fn secret<const SIZE: usize>(
+    data_dir: &Path,
+    name: &str,
+    what: &str,
+) -> Result<Zeroizing<[u8; SIZE]>, Failure> {
+    let file = data_dir.join(name);
+    let failed = |fault: io::Error| {
+        let file = file.display();
+        Failure::new(format!("cannot use the node's {what} {file}: {fault}"))
+    };
+    let text = match read(&file, SIZE) {
         Err(fault) if fault.kind() == ErrorKind::NotFound => {
-            create(data_dir, &file).map_err(failed)?;
-            read(&file)
+            create(data_dir, &file, SIZE).map_err(failed)?;
+            read(&file, SIZE)
         }
         outcome => outcome,
     }
     .map_err(failed)?;
-    let mut seed = Zeroizing::new([0; 32]);
-    hex::decode_to_slice(text.trim_ascii_end(), seed.as_mut_slice()).map_err(|_| {
+    let mut secret = Zeroizing::new([0; SIZE]);
+    hex::decode_to_slice(text.trim_ascii_end(), secret.as_mut_slice()).map_err(|_| {
+        let (file, digits) = (file.display(), 2 * SIZE);
         Failure::new(format!(
-            "the node's key {} must be 64 hex digits",
-            file.display()
+            "the node's {what} {file} must be {digits} hex digits"
         ))
     })?;
-    Ok(NodeKeys::from_seed(*seed))
+    Ok(secret)
 }
 
-fn read(file: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+fn read(file: &Path, size: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     let opened = File::open(file)?;
     let mode = opened.metadata()?.mode();
     if mode & 0o077 != 0 {
@@ -51,40 +82,43 @@ fn read(file: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
             mode & 0o777
         )));
     }
-    let mut text = Zeroizing::new(Vec::with_capacity(128));
-    opened.take(FILE_SIZE_MAX + 1).read_to_end(&mut text)?;
+    // The digits, and what may end a line. Room for one byte more, so that nothing is copied.
+    let size_max = 2 * size + 2;
+    let mut text = Zeroizing::new(Vec::with_capacity(2 * size_max));
+    let bound = u64::try_from(size_max + 1).unwrap_or(u64::MAX);
+    opened.take(bound).read_to_end(&mut text)?;
     Ok(text)
 }
 
-/// A new key, whole or not at all: it is written beside its place, synced, and linked there. If
-/// another process was faster, its key stays.
-fn create(data_dir: &Path, file: &Path) -> io::Result<()> {
+/// A new secret, whole or not at all: it is written beside its place, synced, and linked there. If
+/// another process was faster, its secret stays.
+fn create(data_dir: &Path, file: &Path, size: usize) -> io::Result<()> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(data_dir)?;
-    let mut seed = Zeroizing::new([0; 32]);
-    getrandom::fill(seed.as_mut_slice()).map_err(io::Error::other)?;
-    let mut text = Zeroizing::new([b'\n'; 65]);
-    let digits = text
-        .first_chunk_mut::<64>()
-        .map_or(&mut [][..], |digits| digits);
-    hex::encode_to_slice(seed.as_slice(), digits).map_err(io::Error::other)?;
+    let mut secret = Zeroizing::new(vec![0; size]);
+    getrandom::fill(&mut secret).map_err(io::Error::other)?;
+    let mut text = Zeroizing::new(vec![b'\n'; 2 * size + 1]);
+    let digits = text.get_mut(..2 * size).unwrap_or_default();
+    hex::encode_to_slice(&*secret, digits).map_err(io::Error::other)?;
 
-    let partial = data_dir.join(format!("{FILE_NAME}.{}", std::process::id()));
+    let mut partial = file.as_os_str().to_owned();
+    partial.push(format!(".{}", std::process::id()));
+    let partial = Path::new(&partial);
     let mut opened = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
-        .open(&partial)?;
+        .open(partial)?;
     let linked = opened
-        .write_all(text.as_slice())
+        .write_all(&text)
         .and_then(|()| opened.sync_all())
-        .and_then(|()| match fs::hard_link(&partial, file) {
+        .and_then(|()| match fs::hard_link(partial, file) {
             Err(fault) if fault.kind() == ErrorKind::AlreadyExists => Ok(()),
             outcome => outcome,
         });
-    fs::remove_file(&partial)?;
+    fs::remove_file(partial)?;
     linked?;
     File::open(data_dir)?.sync_all()
 }
@@ -146,5 +180,24 @@ mod tests {
         fs::write(&file, format!("{good}\n")).unwrap();
         let keys = load_or_create(directory.path()).unwrap();
         assert_eq!(keys.ed25519().seed(), &[7; 32]);
+    }
+
+    #[test]
+    fn link_keys_are_kept_beside_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let (made, made_kem) = load_or_create_link(directory.path()).unwrap();
+        let (read, read_kem) = load_or_create_link(directory.path()).unwrap();
+        assert_eq!(made.public_key(), read.public_key());
+        assert_eq!(made_kem, read_kem);
+        let file = directory.path().join(LINK_FILE_NAME);
+        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
+        fs::write(&file, "07".repeat(32)).unwrap();
+        let failure = load_or_create_link(directory.path())
+            .map(|_| ())
+            .unwrap_err();
+        assert!(
+            failure.to_string().contains("must be 192 hex digits"),
+            "{failure}"
+        );
     }
 }
