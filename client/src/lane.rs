@@ -208,6 +208,17 @@ async fn fetch(around: Surroundings<'_>) -> Result<LaneDirectory, LaneFailure> {
     Ok(directory)
 }
 
+/// How many relays of the packet lane a node knows, of these: it is asked directly, and its answer is
+/// verified. Zero when it does not answer.
+pub async fn lane_size(node: &ServiceNode, nodes: &[ServiceNode]) -> usize {
+    let address = SocketAddrV4::new(node.ip, node.port);
+    let now = crate::system::now();
+    match Http::new().get_node(address, LIST_PATH).await {
+        Ok((200, list)) => LaneDirectory::new(&[list], nodes, now).usable_count(now),
+        _ => 0,
+    }
+}
+
 /// A request with as many reply blocks as its answer usually needs, and some for what gets lost. bt, which
 /// carries messages without base64.
 fn ask_of(destination: cepa_wire::packet::RelayId, mut request: ClientRequest) -> Ask {
