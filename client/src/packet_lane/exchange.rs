@@ -39,6 +39,8 @@ const ROUND_COUNT_MAX_OF_ONE: u32 = 2;
 const PATIENCE_MAX: u32 = 4;
 /// How often a request is asked anew because there were too few reply blocks.
 const MORE_BLOCKS_MAX: u32 = 3;
+/// Attempts through one guard before another is tried, and the first is doubted.
+const GUARD_ATTEMPT_COUNT: u32 = 3;
 /// Packets a millisecond: 39 Mbit/s, which fills no guard's buffer at once.
 const BURST: u32 = 4;
 
@@ -132,6 +134,8 @@ pub struct PacketExchange {
     reassembler: Reassembler,
     replies: ReplyTable,
     events: VecDeque<(AskId, Result<ExchangeAnswer, ExchangeError>)>,
+    /// Guards that nothing comes back from.
+    doubts: VecDeque<RelayId>,
     trips: RoundTrips,
     pace: Pace,
     cover_at: Option<Timestamp>,
@@ -221,6 +225,7 @@ impl PacketExchange {
             reassembler: Reassembler::new(limits),
             replies: ReplyTable::default(),
             events: VecDeque::new(),
+            doubts: VecDeque::new(),
             trips: RoundTrips::default(),
             pace: Pace::default(),
             cover_at: None,
@@ -233,8 +238,32 @@ impl PacketExchange {
 
     /// A link is there: from now on this is a guard. Those that are given first are preferred.
     pub fn add_guard(&mut self, guard: Guard) {
-        self.guards.retain(|known| known.relay != guard.relay);
-        self.guards.push(guard);
+        let mut known = self.guards.iter_mut();
+        match known.find(|known| known.relay == guard.relay) {
+            Some(known) => *known = guard,
+            None => self.guards.push(guard),
+        }
+    }
+
+    /// The link is gone: what is asked from now on goes through another.
+    pub fn remove_guard(&mut self, relay: RelayId) {
+        self.guards.retain(|known| known.relay != relay);
+    }
+
+    /// A guard that several attempts went through without an answer: its link may be dead.
+    pub fn poll_doubt(&mut self) -> Option<RelayId> {
+        self.doubts.pop_front()
+    }
+
+    /// The guard of an attempt, counted from 0. A guard knows who we are, so it is never the one that is
+    /// asked.
+    fn guard_for(&self, destination: RelayId, attempt: u32) -> Option<Guard> {
+        let others = self.guards.iter().filter(|it| it.relay != destination);
+        let count = u32::try_from(others.clone().count())
+            .ok()
+            .filter(|it| *it > 0)?;
+        let index = usize::try_from(attempt / GUARD_ATTEMPT_COUNT % count).ok()?;
+        others.copied().nth(index)
     }
 
     /// Another directory, for what is built from now on.
@@ -252,9 +281,8 @@ impl PacketExchange {
         if self.asks.len() >= ASK_COUNT_MAX {
             return Err(ExchangeError::Busy);
         }
-        // A guard knows who we are, so it is never the one that is asked.
-        let guard = self.guards.iter().find(|it| it.relay != ask.destination);
-        let guard = *guard.ok_or(ExchangeError::NoPath)?;
+        let guard = self.guard_for(ask.destination, 0);
+        let guard = guard.ok_or(ExchangeError::NoPath)?;
         self.next_ask += 1;
         let id = AskId(self.next_ask);
         let attempt = self.attempt(now, id, (&ask, guard), random)?;
@@ -534,6 +562,14 @@ impl PacketExchange {
         let Some(mut running) = self.asks.remove(&id) else {
             return;
         };
+        if running.attempt_count.is_multiple_of(GUARD_ATTEMPT_COUNT) {
+            self.doubts.push_back(running.guard.relay);
+            // Each of them once is enough.
+            self.doubts.truncate(ASK_COUNT_MAX);
+        }
+        // Without any guard the last is as good as none: one may open again before the deadline.
+        let guard = self.guard_for(running.ask.destination, running.attempt_count);
+        running.guard = guard.unwrap_or(running.guard);
         match self.attempt(now, id, (&running.ask, running.guard), random) {
             Ok(attempt) => {
                 self.messages.insert(attempt.id, id);

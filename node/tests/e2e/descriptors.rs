@@ -4,7 +4,7 @@ use core::net::Ipv4Addr;
 use core::time::Duration;
 use std::sync::Arc;
 
-use cepa_client::lane_size;
+use cepa_client::{Bootstrap, Client, ClientSettings, ExchangeSettings, Lane, lane_size};
 use cepa_control::packet_lane::{LaneIdentity, PacketLane};
 use cepa_crypto::X25519SecretKey;
 use cepa_crypto::link::{KemSecretKey, LinkIdentity};
@@ -49,6 +49,32 @@ fn lane(node: &Node, address: Option<Ipv4Addr>) -> (PacketLane, PacketSettings) 
         board: lane.board(),
     };
     (lane, settings)
+}
+
+#[test]
+fn without_a_packet_lane_onions_go_instead_when_they_may() {
+    let mut network = Network::new(5);
+    for index in 0..5 {
+        network.start(index, 1);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.unwrap().block_on(async {
+        let nodes = Bootstrap::Nodes(network.view.clone());
+        let mut client = Client::connect(nodes, ClientSettings::default())
+            .await
+            .unwrap();
+        let node = network.view[2].clone();
+        for lane in [Lane::Request, Lane::Auto, Lane::Auto] {
+            client.set_lane(lane, ExchangeSettings::default());
+            let info = client.info(&node).await.unwrap();
+            assert!(!info.version.is_empty());
+        }
+        client.set_lane(Lane::Packet, ExchangeSettings::default());
+        let failure = client.info(&node).await.unwrap_err().to_string();
+        assert_eq!(failure, "the packet lane: no node knows of a packet lane");
+    });
 }
 
 #[test]

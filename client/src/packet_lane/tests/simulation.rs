@@ -39,6 +39,8 @@ struct World {
     events: BTreeMap<(Timestamp, u64), Event>,
     step: u64,
     sent_count: u64,
+    /// A relay that does not answer.
+    dead: Option<RelayId>,
 }
 
 impl World {
@@ -62,6 +64,7 @@ impl World {
             events: BTreeMap::new(),
             step: 0,
             sent_count: 0,
+            dead: None,
         }
     }
 
@@ -140,6 +143,9 @@ impl World {
     }
 
     fn at_relay(&mut self, id: RelayId, packet: &PacketBytes) {
+        if self.dead == Some(id) {
+            return;
+        }
         let relay = self.relays.iter_mut().find(|relay| relay.id == id).unwrap();
         for step in relay.handle(self.now, packet) {
             match step {
@@ -267,6 +273,29 @@ fn requests_run_beside_each_other_and_a_guard_is_asked_through_another() {
     assert_eq!((path(&first)[0], path(&first)[2]), (ids[1], ids[0]));
     assert_eq!((path(&second)[0], path(&second)[2]), (ids[0], ids[1]));
     assert_eq!(ended[&third].as_ref().unwrap().body.len(), 50_000);
+}
+
+#[test]
+fn a_dead_guard_is_doubted_and_gone_around() {
+    let mut world = World::new(6, FAIR, settings());
+    let dead = world.relays[0].id;
+    world.dead = Some(dead);
+    let id = world.ask(3, "echo", b"x");
+    let answer = world.finish(id).unwrap();
+    assert_eq!(answer.path[0], world.relays[1].id);
+    assert!(world.exchange.poll_doubt() == Some(dead));
+    assert!(world.exchange.poll_doubt().is_none());
+    world.exchange.remove_guard(dead);
+    let id = world.ask(3, "echo", b"x");
+    assert_eq!(world.finish(id).unwrap().path[0], world.relays[1].id);
+    world.exchange.remove_guard(world.relays[1].id);
+    let ask = Ask {
+        destination: world.relays[3].id,
+        method: "echo",
+        params: Vec::new(),
+        block_count: 1,
+    };
+    assert_eq!(world.try_ask(ask), Err(ExchangeError::NoPath));
 }
 
 #[test]
