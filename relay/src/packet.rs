@@ -2,4 +2,6 @@
 
 pub mod bucket;
 pub mod delay;
+pub mod drop_reason;
+pub mod links;
 pub mod replay;
