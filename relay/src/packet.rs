@@ -4,4 +4,6 @@ pub mod answers;
 pub mod bucket;
 pub mod delay;
 pub mod directory;
+pub mod drop_reason;
+pub mod links;
 pub mod replay;
