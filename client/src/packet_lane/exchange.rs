@@ -43,6 +43,10 @@ const MORE_BLOCKS_MAX: u32 = 3;
 const GUARD_ATTEMPT_COUNT: u32 = 3;
 /// Packets a millisecond: 39 Mbit/s, which fills no guard's buffer at once.
 const BURST: u32 = 4;
+/// Packets at once after a silence, and thousandths of a packet each millisecond in the long run: somewhat
+/// less than a guard takes from a client (200 a second, 1000 at once), which would drop what is more.
+const CREDIT_MAX: u64 = 800;
+const CREDIT_PER_MS: u64 = 160;
 
 /// Names a request of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -171,19 +175,46 @@ struct Attempt {
     delay_back: u64,
 }
 
-/// How many packets went out in this millisecond.
-#[derive(Default)]
+/// How many packets may go out.
 struct Pace {
     at: Timestamp,
+    /// In this millisecond.
     count: u32,
+    /// Thousandths of packets.
+    credit: u64,
 }
 
 impl Pace {
+    const WHOLE: u64 = 1000;
+
+    const fn new(now: Timestamp) -> Self {
+        Self {
+            at: now,
+            count: 0,
+            credit: CREDIT_MAX * Self::WHOLE,
+        }
+    }
+
     fn has_room(&mut self, now: Timestamp) -> bool {
         if now > self.at {
+            let passed = now.as_millis() - self.at.as_millis();
+            let earned = passed.saturating_mul(CREDIT_PER_MS);
+            self.credit = (self.credit + earned).min(CREDIT_MAX * Self::WHOLE);
             (self.at, self.count) = (now, 0);
         }
-        self.count < BURST
+        self.count < BURST && self.credit >= Self::WHOLE
+    }
+
+    const fn take(&mut self) {
+        self.count += 1;
+        self.credit = self.credit.saturating_sub(Self::WHOLE);
+    }
+
+    /// When there is room again at the latest.
+    fn next(&self) -> Timestamp {
+        let missing = Self::WHOLE.saturating_sub(self.credit);
+        let pause = missing.div_ceil(CREDIT_PER_MS).max(1);
+        self.at.saturating_add(Duration::from_millis(pause))
     }
 }
 
@@ -227,7 +258,7 @@ impl PacketExchange {
             events: VecDeque::new(),
             doubts: VecDeque::new(),
             trips: RoundTrips::default(),
-            pace: Pace::default(),
+            pace: Pace::new(now),
             cover_at: None,
             cover_returned_count: 0,
             next_ask: 0,
@@ -354,7 +385,7 @@ impl PacketExchange {
         let transmit = self
             .cover(now, random)
             .or_else(|| self.next_fragment(now, random))?;
-        self.pace.count += 1;
+        self.pace.take();
         Some(transmit)
     }
 
@@ -522,13 +553,21 @@ impl PacketExchange {
         let asks = self.asks.values().map(|running| {
             let attempt = &running.attempt;
             let next = if attempt.next < attempt.contents.len() {
-                self.pace.at.saturating_add(Duration::from_millis(1))
+                self.pace.next()
             } else {
                 attempt.sent.map_or(running.deadline, |(_, until)| until)
             };
             next.min(running.deadline)
         });
-        asks.chain(self.cover_at).min()
+        let cover = self.cover_at.map(|at| {
+            let held_up = self.pace.count >= BURST || self.pace.credit < Pace::WHOLE;
+            if held_up {
+                at.max(self.pace.next())
+            } else {
+                at
+            }
+        });
+        asks.chain(cover).min()
     }
 
     /// Sends again, tries anew, gives up: whatever is due at `now`.

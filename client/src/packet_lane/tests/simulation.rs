@@ -299,6 +299,23 @@ fn a_dead_guard_is_doubted_and_gone_around() {
 }
 
 #[test]
+fn no_guard_is_sent_more_than_it_takes() {
+    let weather = Weather { lost: 100, ..FAIR };
+    let mut world = World::new(7, weather, settings());
+    for relay in 2..6 {
+        world.ask(relay, "echo", &[9; 12_000].repeat(10));
+    }
+    let end = NOW.saturating_add(Duration::from_secs(10));
+    while world.advance(end) {}
+    // Four requests of some 150 packets, three times over, would be 1,800.
+    assert!(
+        (1600..=800 + 1600).contains(&world.sent_count),
+        "{}",
+        world.sent_count
+    );
+}
+
+#[test]
 fn what_nobody_can_do_is_said_at_once() {
     let mut world = World::new(3, FAIR, settings());
     let ask = |destination, size, block_count| Ask {
