@@ -120,10 +120,9 @@ pub fn read_retrieved(body: &Value) -> Result<(Vec<Retrieved>, bool), ClientErro
         })
         .collect::<Option<_>>()
         .ok_or(malformed)?;
-    Ok((
-        messages,
-        body.get("more").and_then(Value::as_bool).unwrap_or(false),
-    ))
+    // bt, which comes by packets, has 1 for true.
+    let is_true = |more: &Value| more.as_bool() == Some(true) || more.as_u64() == Some(1);
+    Ok((messages, body.get("more").is_some_and(is_true)))
 }
 
 #[cfg(test)]
@@ -179,6 +178,11 @@ mod tests {
             {"hash": "h", "data": "AAAA", "expiration": 5, "timestamp": 1}], "more": true});
         let (messages, more) = read_retrieved(&good).unwrap();
         assert_eq!((messages.len(), more), (1, true));
+        let more = |more: Value| {
+            let body = serde_json::json!({"messages": [], "more": more});
+            read_retrieved(&body).unwrap().1
+        };
+        assert!(more(1.into()) && !more(0.into()) && !more(false.into()));
         let bad = serde_json::json!({"messages": [{"hash": "h", "data": "!", "expiration": 5}]});
         assert!(read_retrieved(&bad).is_err());
         assert!(read_retrieved(&serde_json::json!([])).is_err());

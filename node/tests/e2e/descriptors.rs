@@ -10,7 +10,7 @@ use cepa_crypto::X25519SecretKey;
 use cepa_crypto::link::{KemSecretKey, LinkIdentity};
 use cepa_crypto::packet::{relay_id, verify_descriptor};
 use cepa_host::{PacketBackend, PacketSettings, clock};
-use cepa_wire::packet::descriptor::Ports;
+use cepa_wire::packet::descriptor::{KEM_KEY_SIZE, Ports};
 use cepa_wire::packet::descriptor_list::parse_list;
 use cepa_wire::packet::epoch::EpochLength;
 use tokio::time::{sleep, timeout};
@@ -20,18 +20,24 @@ use crate::network::{Network, Node, free_port, https};
 const OWN: &str = "/cepa/descriptor/v1";
 const ALL: &str = "/cepa/descriptors/v1";
 
-/// A lane of a node, and what host is given of it.
-fn lane(node: &Node, address: Option<Ipv4Addr>) -> (PacketLane, PacketSettings) {
-    let keys = node.keys();
+/// The keys of a node's links, and its ML-KEM key.
+pub(crate) fn link(node: &Node) -> (LinkIdentity, Box<[u8; KEM_KEY_SIZE]>) {
     let kem = KemSecretKey::from_seed([node.seed[0]; 64]);
     let kem_key = Box::new(*kem.public_key());
-    let link = LinkIdentity::relay(X25519SecretKey::from_bytes(node.seed), kem);
+    let secret = X25519SecretKey::from_bytes(node.seed);
+    (LinkIdentity::relay(secret, kem), kem_key)
+}
+
+/// A lane of a node, and what host is given of it.
+pub(crate) fn lane(node: &Node, address: Option<Ipv4Addr>) -> (PacketLane, PacketSettings) {
+    let keys = node.keys();
+    let (link, kem) = link(node);
     let port = free_port();
     let identity = LaneIdentity {
         ed25519: keys.ed25519().clone(),
         x25519: keys.x25519_public(),
         link: *link.public_key(),
-        kem: kem_key,
+        kem,
         ports: Ports {
             packet: port,
             ..Ports::default()

@@ -17,5 +17,6 @@ mod kill;
 mod network;
 mod omq;
 mod oxend;
+mod packets;
 mod supervised;
 mod swarm;

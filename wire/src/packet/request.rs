@@ -23,10 +23,12 @@
 
 use core::str;
 
+use bytes::Bytes;
 use thiserror::Error;
 
 use super::ReplyBlock;
 use super::geometry::{FRAGMENT_DATA_SIZE, MESSAGE_SIZE_MAX, REPLY_BLOCK_SIZE};
+use crate::answer::{Answer, Body};
 use crate::request::Encoding;
 
 /// Reply blocks of a request: an answer of 160,000 bytes, which is one message of the largest size
@@ -215,6 +217,17 @@ pub enum PacketAnswerError {
     Encoding,
 }
 
+/// The parts of [`PacketAnswer::Body`] for what a method answered: in the encoding of its parameters.
+pub fn answer_parts(answer: Answer, encoding: Encoding) -> (u16, AnswerEncoding, Bytes) {
+    let (written, body) = match (answer.body, encoding) {
+        (Body::Text(text), _) => (AnswerEncoding::Text, text.into_owned().into()),
+        (Body::Tree(tree), Encoding::Bt) => (AnswerEncoding::Bt, tree.to_bt().into()),
+        (Body::Tree(tree), Encoding::Json) => (AnswerEncoding::Json, tree.to_json().into()),
+        (Body::Bytes(bytes), _) => (AnswerEncoding::Raw, bytes),
+    };
+    (answer.status, written, body)
+}
+
 impl From<Encoding> for AnswerEncoding {
     fn from(encoding: Encoding) -> Self {
         match encoding {
@@ -389,6 +402,36 @@ mod tests {
         ];
         for (message, error) in cases {
             assert_eq!(PacketAnswer::parse(message), Err(error));
+        }
+    }
+
+    #[test]
+    fn answers_of_methods_keep_their_encoding() {
+        use crate::answer::Tree;
+        let tree = || Answer::ok(Tree::dict([("t", Tree::Integer(1))]));
+        let parts = |answer, encoding| {
+            let (status, written, body) = answer_parts(answer, encoding);
+            (status, written, body.to_vec())
+        };
+        let table = [
+            (
+                tree(),
+                Encoding::Bt,
+                (200, AnswerEncoding::Bt, &b"d1:ti1ee"[..]),
+            ),
+            (
+                tree(),
+                Encoding::Json,
+                (200, AnswerEncoding::Json, b"{\"t\":1}"),
+            ),
+            (
+                Answer::text(401, "no"),
+                Encoding::Bt,
+                (401, AnswerEncoding::Text, b"no"),
+            ),
+        ];
+        for (answer, encoding, (status, written, body)) in table {
+            assert_eq!(parts(answer, encoding), (status, written, body.to_vec()));
         }
     }
 
