@@ -39,8 +39,8 @@ struct LaneArguments {
     #[arg(long, value_enum, default_value_t = LaneName::Request)]
     lane: LaneName,
     /// Packet lane: each relay holds each packet for a random time of so many milliseconds on average, so
-    /// that who watches all links can't tell which packet became which. Three relays there and two back:
-    /// an answer takes some five times as long [at most 10000]
+    /// that who watches all links can't tell which packet became which. With three relays there and two
+    /// back, an answer comes five such times later [at most 10000]
     #[arg(long, value_name = "MEAN", default_value_t = 0,
           value_parser = clap::value_parser!(u32).range(0..=DELAY_MS_MAX))]
     delay_ms: u32,
@@ -149,5 +149,34 @@ pub(crate) struct StateArguments {
 impl StateArguments {
     pub(super) fn open(&self) -> Result<State, Failure> {
         State::open(self.dir.clone()).map_err(Failure::new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cover_is_a_rate_within_its_bound() {
+        for (text, expected) in [("0", 0.0_f32), ("0.5", 0.5), ("100", 100.0)] {
+            assert_eq!(read_cover(text).map(f32::to_bits), Ok(expected.to_bits()));
+        }
+        for text in ["-1", "100.1", "nan", "inf", "", "two"] {
+            assert!(read_cover(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn delays_are_waited_for() {
+        let arguments = LaneArguments {
+            lane: LaneName::Auto,
+            delay_ms: 200,
+            cover: 0.5,
+        };
+        let exchange = arguments.exchange();
+        assert_eq!(exchange.delay_mean, Duration::from_millis(200));
+        let usual = ExchangeSettings::default().timeout;
+        assert_eq!(exchange.timeout, usual + Duration::from_millis(2400));
+        assert_eq!(arguments.lane(), Lane::Auto);
     }
 }
