@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Shows that the compiled ladder of batched X25519 is straight: builds the release benchmark, finds the
-# loop that multiplies for a bit of the secret, and fails when that has a jump other than its own, a
-# call, a gather, a division, or a load indexed by more than the counter of bits.
+# Shows that the compiled ladder of batched X25519 is straight: builds the release benchmark, finds
+# the loop that multiplies for a bit of the secret, and fails when that has a jump other than its
+# own, a call, a gather, a division, or any indexed access but the one that reads the secret's byte.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-binary=$(cargo bench -p benches --bench x25519 --no-run 2>&1 | sed -n 's/.*(\(.*\/x25519-[0-9a-f]*\))$/\1/p')
+binary=$(cargo bench -p benches --bench x25519 --no-run 2>&1 |
+    sed -n 's/.*(\(.*\/x25519-[0-9a-f]*\))$/\1/p')
 objdump -d --no-show-raw-insn -C --disassembler-options=att "$binary" | awk '
     /^[0-9a-f]+ </ { inside = index($0, "x25519::ifma::"); name = $2 }
     !inside || $1 !~ /:$/ { next }
@@ -27,7 +28,8 @@ objdump -d --no-show-raw-insn -C --disassembler-options=att "$binary" | awk '
             multiplications = sum[end] - sum[begin - 1]
             if (multiplications < 460 || multiplications > 480) continue
             found++
-            printf "%s %d instructions, %d of them multiplications\n", of[end], end - begin + 1, multiplications
+            printf "%s %d instructions, %d of them multiplications\n",
+                of[end], end - begin + 1, multiplications
             for (i = begin; i <= end; i++) {
                 if (line[i] ~ /^(j|call|loop|ret|div|idiv|vp?gather)/) {
                     printf "    %s\n", line[i]

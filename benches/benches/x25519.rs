@@ -1,4 +1,5 @@
-//! One secret key with many peers: a batch of each length, and one peer at a time with x25519-dalek.
+//! One secret key with many peers: a batch of each length, and one peer at a time with
+//! x25519-dalek.
 
 use core::hint::black_box;
 

@@ -1,18 +1,18 @@
 //! X25519 of one secret key with many peers at once (RFC 7748).
 //!
-//! A relay's key meets a new peer in each packet, and there are always some packets waiting. Where the
-//! CPU has AVX-512 IFMA, eight peers take as long as one: also one alone is then faster than with
-//! x25519-dalek, which other CPUs use. Which it is does not depend on the batch, so a batch may be of
-//! any length; it is best as long as what is waiting, up to [`BATCH_MAX`].
+//! A relay's key meets a new peer in each packet, and there are always some packets waiting. Where
+//! the CPU has AVX-512 IFMA, eight peers take as long as one: also one alone is then faster than
+//! with x25519-dalek, which other CPUs use. Which it is does not depend on the batch, so a batch
+//! may be of any length; it is best as long as what is waiting, up to [`BATCH_MAX`].
 //!
 //! - `formulas`: the field and the ladder, and how digits are kept within their bounds.
 //! - `ifma`: the same in eight lanes, and why it takes constant time.
-//! - `tests`: the vectors of RFC 7748, dalek, a slow twin, and a proof of the bounds by intervals, which runs
-//!   the text of `formulas` itself.
+//! - `tests`: the vectors of RFC 7748, dalek, a slow twin, and a proof of the bounds by intervals,
+//!   which runs the text of `formulas` itself.
 //!
-//! Sources: RFC 7748; P. Montgomery, "Speeding the Pollard and elliptic curve methods of factorization"
-//! (1987), for the ladder and for the inversion that many share; D. Bernstein, "Curve25519: new
-//! Diffie-Hellman speed records" (2006).
+//! Sources: RFC 7748; P. Montgomery, "Speeding the Pollard and elliptic curve methods of
+//! factorization" (1987), for the ladder and for the inversion that many share; D. Bernstein,
+//! "Curve25519: new Diffie-Hellman speed records" (2006).
 
 use std::sync::OnceLock;
 
@@ -30,8 +30,8 @@ mod ifma;
 #[cfg(test)]
 mod tests;
 
-/// As many peers as one call is best given: beyond that a batch gains next to nothing, and what came
-/// first waits longer.
+/// As many peers as one call is best given: beyond that a batch gains next to nothing, and what
+/// came first waits longer.
 pub const BATCH_MAX: usize = 64;
 
 /// A shared secret. Zeroized when dropped; never printed.
@@ -39,7 +39,8 @@ pub const BATCH_MAX: usize = 64;
 pub struct SharedSecret([u8; 32]);
 
 impl SharedSecret {
-    /// The secret, or that the peer's key was of low order: then it is all zero, and no secret at all.
+    /// The secret, or that the peer's key was of low order: then it is all zero, and no secret at
+    /// all.
     pub fn contributory(&self) -> Result<&[u8; 32], WeakKey> {
         if bool::from(self.0.as_slice().ct_eq(&[0_u8; 32][..])) {
             Err(WeakKey)
@@ -93,8 +94,8 @@ pub fn choose(backend: Backend) -> Result<(), ChooseError> {
     }
 }
 
-/// Computes `shared[i]` from `secret` and `peers[i]`, for as many as both slices have. All zero where
-/// the peer's key is of low order.
+/// Computes `shared[i]` from `secret` and `peers[i]`, for as many as both slices have. All zero
+/// where the peer's key is of low order.
 pub fn diffie_hellman_many(
     secret: &X25519SecretKey,
     peers: &[X25519PublicKey],
