@@ -1,4 +1,18 @@
 //! X25519 of one secret key with many peers at once (RFC 7748).
+//!
+//! A relay's key meets a new peer in each packet, and there are always some packets waiting. Where the
+//! CPU has AVX-512 IFMA, eight peers take as long as one: also one alone is then faster than with
+//! x25519-dalek, which other CPUs use. Which it is does not depend on the batch, so a batch may be of
+//! any length; it is best as long as what is waiting, up to [`BATCH_MAX`].
+//!
+//! - `formulas`: the field and the ladder, and how digits are kept within their bounds.
+//! - `ifma`: the same in eight lanes, and why it takes constant time.
+//! - `tests`: the vectors of RFC 7748, dalek, a slow twin, and a proof of the bounds by intervals, which runs
+//!   the text of `formulas` itself.
+//!
+//! Sources: RFC 7748; P. Montgomery, "Speeding the Pollard and elliptic curve methods of factorization"
+//! (1987), for the ladder and for the inversion that many share; D. Bernstein, "Curve25519: new
+//! Diffie-Hellman speed records" (2006).
 
 use std::sync::OnceLock;
 
