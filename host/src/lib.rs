@@ -46,6 +46,7 @@ use cepa_relay::{Counters, PeerTable};
 use cepa_storage::Settings;
 use cepa_swarm::View;
 use cepa_wire::X25519PublicKey;
+use cepa_wire::request::{Network, Parser};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use thiserror::Error;
 
@@ -99,6 +100,8 @@ pub struct NodeSettings {
     pub data_dir: PathBuf,
     /// The cores that shards are pinned to: one shard each.
     pub shard_cpus: Vec<usize>,
+    /// Of which network the account ids are that clients write.
+    pub network: Network,
     /// Accept aes-cbc onion layers (unauthenticated; off by default).
     pub allow_aes_cbc: bool,
     /// How long what is running has to end when the node stops.
@@ -241,6 +244,9 @@ pub fn start(
             tls: Arc::clone(&tls),
             data_dir: data_dir.clone(),
             store: log_settings(settings.store, log_count, random::bytes()),
+            parser: Parser {
+                network: settings.network,
+            },
             allow_aes_cbc: settings.allow_aes_cbc,
             stop_timeout: settings.stop_timeout,
             rate_limit: settings.rate_limit,

@@ -230,7 +230,7 @@ async fn serve_forwarded(tile: Rc<Tile>, parts: Vec<Bytes>) -> Option<Vec<Bytes>
         return None;
     };
     let method = core::str::from_utf8(method).ok()?;
-    let answer = match ClientRequest::parse_forwarded(method, params) {
+    let answer = match tile.parser.parse_forwarded(method, params) {
         Ok(request) => requests::serve(&tile, request, Origin::Member).await,
         Err(error) => requests::refuse(&tile, error),
     };

@@ -28,7 +28,7 @@ const TRANSFER_BATCH: usize = 256;
 
 /// Serves `{"method","params"}`, however it came.
 pub(crate) async fn serve_json(tile: &Rc<Tile>, body: &[u8]) -> Answer {
-    match ClientRequest::parse_json(body) {
+    match tile.parser.parse_json(body) {
         Ok(request) => serve_client(tile, request).await,
         Err(error) => refuse(tile, error),
     }
@@ -40,7 +40,7 @@ pub(crate) async fn serve_params(
     method: &str,
     params: &[u8],
 ) -> (Answer, Encoding) {
-    match ClientRequest::parse_params(method, params) {
+    match tile.parser.parse_params(method, params) {
         Ok((request, encoding)) => (serve_client(tile, request).await, encoding),
         Err(error) => (refuse(tile, error), Encoding::Json),
     }

@@ -20,6 +20,7 @@ use cepa_storage::territory::Territory;
 use cepa_swarm::Health;
 use cepa_swarm::rate::RateLimit;
 use cepa_wire::answer::Answer;
+use cepa_wire::request::Parser;
 use cepa_wire::{Mailbox, X25519PublicKey};
 use futures_rustls::TlsAcceptor;
 use glommio::channels::shared_channel::SharedReceiver;
@@ -61,6 +62,7 @@ pub(crate) struct TileSeed {
     pub(crate) tls: Arc<ServerConfig>,
     pub(crate) data_dir: PathBuf,
     pub(crate) store: Settings,
+    pub(crate) parser: Parser,
     pub(crate) allow_aes_cbc: bool,
     pub(crate) stop_timeout: Duration,
     pub(crate) rate_limit: Option<RateLimit>,
@@ -87,6 +89,8 @@ pub(crate) struct Tile {
     pub(crate) verifier: RefCell<Verifier>,
     pub(crate) links: Links,
     pub(crate) stores: Stores,
+    /// Reads what clients ask.
+    pub(crate) parser: Parser,
     pub(crate) allow_aes_cbc: bool,
     pub(crate) door: Door,
     running_count: Cell<usize>,
@@ -268,6 +272,7 @@ async fn start(seed: TileSeed) -> Result<(Rc<Tile>, Accepting), StartError> {
         verifier: RefCell::default(),
         links: Links::default(),
         stores,
+        parser: seed.parser,
         allow_aes_cbc: seed.allow_aes_cbc,
         door: Door::new(seed.edge_limits, seed.rate_limit),
         running_count: Cell::new(0),

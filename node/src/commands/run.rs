@@ -23,6 +23,7 @@ use cepa_edge::proxy::{self, ServerProxy};
 use cepa_host::{EdgeLimits, NetworkView, NodeSettings, Outside, RateLimit, StoreBoard};
 use cepa_relay::Counters;
 use cepa_storage::{Durability, Settings};
+use cepa_wire::request::Network;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
@@ -176,6 +177,11 @@ fn node_settings(config: Config, keys: NodeKeys, outside: Outside) -> NodeSettin
         omq_port: config.omq_port,
         data_dir: config.data_dir,
         shard_cpus: config.shard_cpus,
+        network: if config.testnet {
+            Network::Testnet
+        } else {
+            Network::Mainnet
+        },
         allow_aes_cbc: config.allow_aes_cbc,
         stop_timeout: Duration::from_secs(config.stop_timeout_seconds),
         store,

@@ -14,7 +14,7 @@ use cepa_host::{EdgeLimits, NetworkView, NodeSettings, RateLimit, RunningNode};
 use cepa_relay::Counters;
 use cepa_storage::Settings;
 use cepa_swarm::View;
-use cepa_wire::request::{ClientRequest, Proof, Retrieve, Store};
+use cepa_wire::request::{self, ClientRequest, Proof, Retrieve, Store};
 use cepa_wire::{Mailbox, Namespace, ServiceNode, Timestamp};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -109,6 +109,7 @@ impl Network {
             omq_port: node.omq_port,
             data_dir: node.dir.path().to_owned(),
             shard_cpus: vec![0; shard_count],
+            network: request::Network::Mainnet,
             allow_aes_cbc: false,
             stop_timeout: Duration::from_secs(5),
             store: Settings {
