@@ -63,6 +63,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
         us: OurNode::new(&keys, config.https_port, config.omq_port),
         key: keys.ed25519().clone(),
         has_quic: config.quic,
+        bootstrap: source::bootstrap(&config),
         counters: Arc::clone(&counters),
         view: Arc::clone(&view),
     };
