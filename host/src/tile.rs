@@ -18,7 +18,7 @@ use cepa_relay::counters::count;
 use cepa_storage::Settings;
 use cepa_storage::territory::Territory;
 use cepa_swarm::Health;
-use cepa_swarm::rate::RateLimit;
+use cepa_swarm::rate::RateLimiter;
 use cepa_wire::answer::Answer;
 use cepa_wire::request::Parser;
 use cepa_wire::{Mailbox, X25519PublicKey};
@@ -65,7 +65,7 @@ pub(crate) struct TileSeed {
     pub(crate) parser: Parser,
     pub(crate) allow_aes_cbc: bool,
     pub(crate) stop_timeout: Duration,
-    pub(crate) rate_limit: Option<RateLimit>,
+    pub(crate) rate: Arc<RateLimiter>,
     pub(crate) edge_limits: EdgeLimits,
     pub(crate) network: Arc<ArcSwap<NetworkView>>,
     pub(crate) counters: Arc<Counters>,
@@ -274,7 +274,7 @@ async fn start(seed: TileSeed) -> Result<(Rc<Tile>, Accepting), StartError> {
         stores,
         parser: seed.parser,
         allow_aes_cbc: seed.allow_aes_cbc,
-        door: Door::new(seed.edge_limits, seed.rate_limit),
+        door: Door::new(seed.edge_limits, seed.rate),
         running_count: Cell::new(0),
         rings,
         outside: seed.outside,

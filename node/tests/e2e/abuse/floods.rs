@@ -22,14 +22,15 @@ const BUSY: &str = "Server busy, try again later";
 fn a_flood_from_one_address_is_refused_and_others_are_served() {
     let mut network = Network::new(2);
     network.rate_limit = Some(LIMIT);
-    network.start(0, 1);
+    // It is a limit of the node: connections to both shards are the same address.
+    network.start(0, 2);
     let port = network.nodes[0].https_port;
-    let mut rude = tls(RUDE, port).unwrap();
+    let mut rude = [(); 4].map(|()| tls(RUDE, port).unwrap());
     let mut honest = tls(HONEST, port).unwrap();
     let mut peer = tls(Ipv4Addr::LOCALHOST, port).unwrap();
     let mut refused = 0;
     for turn in 0..1100 {
-        let (status, text) = ask(&mut rude, "/storage_rpc/v1", INFO).unwrap();
+        let (status, text) = ask(&mut rude[turn % 4], "/storage_rpc/v1", INFO).unwrap();
         if status == 429 {
             assert_eq!(text, TOO_MANY);
             refused += 1;
