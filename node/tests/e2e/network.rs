@@ -27,6 +27,7 @@ pub(crate) struct Network {
     pub(crate) view: Vec<ServiceNode>,
     /// Of the nodes that are started from now on.
     pub(crate) rate_limit: Option<RateLimit>,
+    pub(crate) monitor_count_max: usize,
     /// Of the nodes that are started from now on.
     pub(crate) edge_limits: EdgeLimits,
 }
@@ -89,6 +90,7 @@ impl Network {
             nodes,
             view,
             rate_limit: None,
+            monitor_count_max: 1000,
             // Other tests keep the cores busy meanwhile.
             edge_limits: EdgeLimits {
                 lag_max: None,
@@ -118,7 +120,7 @@ impl Network {
             },
             outside: cepa_host::Outside::none(),
             stats_keys: vec![NodeKeys::from_seed(STATS_SEED).x25519_public()],
-            monitor_count_max: 1000,
+            monitor_count_max: self.monitor_count_max,
             rate_limit: self.rate_limit,
             edge_limits: self.edge_limits,
         };
