@@ -306,9 +306,13 @@ fn every_fuzz_target_is_seeded_and_run() {
 #[test]
 fn every_counter_is_documented() {
     let counters = cepa_relay::Counters::default().snapshot();
-    assert!(!counters.is_empty());
+    let quic = cepa_edge::quic::Counters::default().snapshot();
+    assert!(!counters.is_empty() && !quic.is_empty());
     let mut names = BTreeSet::new();
-    for (name, help, value) in counters {
+    for cepa_relay::counters::Sample {
+        name, help, value, ..
+    } in counters.into_iter().chain(quic)
+    {
         assert_eq!(value, 0, "{name}");
         assert!(names.insert(name), "{name} stands twice");
         assert!(
