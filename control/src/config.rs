@@ -15,11 +15,14 @@ use cepa_wire::host::Host;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
+use crate::oxend::BootstrapNode;
+
 use self::keys::{
-    ACCOUNT_SIZE_MAX_MIB, ADMIN_LISTEN, ALLOW_AES_CBC, BIND_IP, DATA_DIR, FOREIGN_GRACE_HOURS,
-    HTTPS_PORT, Key, MONITOR_COUNT_MAX, NETWORK_FILE, OMQ_PORT, OXEND_RPC, PROXY_EXCEPTIONS, QUIC,
-    RATE_LIMIT_BURST, RATE_LIMIT_PER_SECOND, RELAXED_DURABILITY_MS, SEED_LISTEN, SEGMENT_SIZE_MIB,
-    SHARD_CPUS, STATS_ACCESS_KEYS, STOP_TIMEOUT_SECONDS, STORE_CAPACITY_MIB, TESTNET, key_names,
+    ACCOUNT_SIZE_MAX_MIB, ADMIN_LISTEN, ALLOW_AES_CBC, BIND_IP, BOOTSTRAP_NODES, DATA_DIR,
+    FOREIGN_GRACE_HOURS, HTTPS_PORT, Key, MONITOR_COUNT_MAX, NETWORK_FILE, OMQ_PORT, OXEND_RPC,
+    PROXY_EXCEPTIONS, QUIC, RATE_LIMIT_BURST, RATE_LIMIT_PER_SECOND, RELAXED_DURABILITY_MS,
+    SEED_LISTEN, SEGMENT_SIZE_MIB, SHARD_CPUS, STATS_ACCESS_KEYS, STOP_TIMEOUT_SECONDS,
+    STORE_CAPACITY_MIB, TESTNET, key_names,
 };
 
 /// Where the view of the network comes from.
@@ -58,6 +61,9 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where the view comes from.
     pub network: NetworkSource,
+    /// Who tells how nodes are reached when oxend knows too little at the start; `None`: those of the
+    /// network. At most [`LIST_COUNT_MAX`].
+    pub bootstrap_nodes: Option<Vec<BootstrapNode>>,
     /// The network is Session's testnet: account ids may come without their prefix.
     pub testnet: bool,
     /// Answer QUIC on the UDP port [`Self::omq_port`].
@@ -244,6 +250,7 @@ impl Config {
             omq_port: omq_port.get(),
             data_dir,
             network,
+            bootstrap_nodes: None,
             testnet: false,
             quic: true,
             shard_cpus: all_cpus(),
@@ -293,6 +300,7 @@ impl Config {
 
     /// Takes the keys of what is served to whom.
     fn take_service(&mut self, table: &mut Table<'_>) -> Result<(), ConfigError> {
+        self.bootstrap_nodes = table.take_bootstrap_nodes()?;
         table.put(&TESTNET, &mut self.testnet, |_| true)?;
         table.put(&QUIC, &mut self.quic, |_| true)?;
         table.put(&ALLOW_AES_CBC, &mut self.allow_aes_cbc, |_| true)?;
@@ -343,6 +351,10 @@ impl Config {
                 put(&NETWORK_FILE, path.to_string_lossy().as_ref().into());
             }
             NetworkSource::Oxend(address) => put(&OXEND_RPC, address.as_str().into()),
+        }
+        if let Some(nodes) = &self.bootstrap_nodes {
+            let nodes = nodes.iter().map(ToString::to_string);
+            put(&BOOTSTRAP_NODES, nodes.collect::<Vec<_>>().into());
         }
         put(&TESTNET, self.testnet.into());
         put(&QUIC, self.quic.into());
@@ -468,6 +480,14 @@ impl<'a> Table<'a> {
         }
     }
 
+    fn take_bootstrap_nodes(&mut self) -> Result<Option<Vec<BootstrapNode>>, ConfigError> {
+        let read = |text: &String| text.parse::<BootstrapNode>().ok();
+        let texts = self.take(&BOOTSTRAP_NODES, |texts: &Vec<String>| {
+            texts.len() <= LIST_COUNT_MAX && texts.iter().all(|text| read(text).is_some())
+        })?;
+        Ok(texts.map(|texts| texts.iter().filter_map(read).collect()))
+    }
+
     fn require<T: DeserializeOwned>(
         &mut self,
         key: &Key,
@@ -591,6 +611,8 @@ mod tests {
         config.admin_listen = Some("127.0.0.1:9100".parse().unwrap());
         config.seed_listen = Some("0.0.0.0:38157".parse().unwrap());
         config.testnet = true;
+        let node = format!("curve://seed.lab:7/{}", "ab".repeat(32));
+        config.bootstrap_nodes = Some(vec![node.parse().unwrap()]);
         config.quic = false;
         config.rate_limit_per_second = 7;
         config.rate_limit_burst = 8;
@@ -667,6 +689,7 @@ mod tests {
             ("admin_listen", "\"203.0.113.7:9100\""), // not loopback
             ("admin_listen", "9100"),
             ("seed_listen", "\"localhost:1\""),
+            ("bootstrap_nodes", "[\"tcp://seed.lab:7\"]"),
             ("testnet", "1"),
             ("quic", "\"on\""),
             ("rate_limit_per_second", "0"),

@@ -11,6 +11,7 @@ pub mod message;
 pub mod mnemonic;
 pub mod node_keys;
 pub mod onion_v2;
+pub mod packet;
 pub mod primitive;
 pub mod request_signature;
 pub mod swarm_space;

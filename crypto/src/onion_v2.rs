@@ -10,6 +10,7 @@ use crate::primitive::{
     OpenError, aes_cbc_decrypt, aes_cbc_encrypt, aes_gcm_open, aes_gcm_seal, blake2b_256,
     hmac_sha256, xchacha20_poly1305_open, xchacha20_poly1305_seal,
 };
+use crate::x25519::SharedSecret;
 
 /// A layer does not open: wrong key, wrong cipher, or changed on the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -57,6 +58,18 @@ impl LayerKey {
             .diffie_hellman(ephemeral)
             .map_err(|_| InvalidCiphertext)?;
         Ok(Self::derive(enc_type, &shared, ephemeral, node_public))
+    }
+
+    /// The key as the node derives it, from a secret that was computed with others
+    /// ([`crate::x25519::diffie_hellman_many`]).
+    pub fn from_shared(
+        enc_type: EncType,
+        shared: &SharedSecret,
+        ephemeral: &X25519PublicKey,
+        node_public: &X25519PublicKey,
+    ) -> Result<Self, InvalidCiphertext> {
+        let shared = shared.contributory().map_err(|_| InvalidCiphertext)?;
+        Ok(Self::derive(enc_type, shared, ephemeral, node_public))
     }
 
     fn derive(

@@ -1,14 +1,15 @@
-//! The cipher crates, named here and nowhere else but in `key`: what the layers above are made of.
+//! The cipher crates, named here and nowhere else but in `key` and `packet`: what the layers above are
+//! made of.
 
 use aes::Aes256;
 use blake2::digest::consts::{U24, U32};
 use blake2::{Blake2b, Digest as _};
 use cbc::cipher::block_padding::Pkcs7;
 use cbc::cipher::{BlockModeDecrypt as _, BlockModeEncrypt as _, KeyIvInit as _};
-use chacha20poly1305::aead::{AeadInOut as _, KeyInit as _};
-use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use chacha20::{R20, hchacha};
 use poly1305::Poly1305;
-use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use poly1305::universal_hash::KeyInit as _;
+use ring::aead::{AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use salsa20::XSalsa20;
 use salsa20::cipher::StreamCipher as _;
 use salsa20::cipher::consts::U10;
@@ -48,13 +49,7 @@ pub fn hmac_sha256(key: &[u8], text: &[u8]) -> [u8; 32] {
 
 /// AES-256-GCM (NIST SP 800-38D) in place; the tag is appended.
 pub fn aes_gcm_seal(key: &[u8; 32], nonce: [u8; 12], buffer: &mut Vec<u8>) {
-    let sealed = gcm_key(key).seal_in_place_append_tag(
-        Nonce::assume_unique_for_key(nonce),
-        Aad::empty(),
-        buffer,
-    );
-    // ring refuses only what is larger than 64 GiB.
-    assert!(sealed.is_ok(), "a buffer below the limit of GCM is sealed");
+    aead_seal(&aead_key(&AES_256_GCM, key), nonce, buffer);
 }
 
 /// Opens AES-256-GCM in place and cuts the tag off.
@@ -63,29 +58,13 @@ pub fn aes_gcm_open(
     nonce: [u8; 12],
     buffer: &mut Vec<u8>,
 ) -> Result<(), OpenError> {
-    let opened =
-        gcm_key(key).open_in_place(Nonce::assume_unique_for_key(nonce), Aad::empty(), buffer);
-    let size = opened.map_err(|_| OpenError)?.len();
-    buffer.truncate(size);
-    Ok(())
+    aead_open(&aead_key(&AES_256_GCM, key), nonce, buffer)
 }
 
-#[expect(
-    clippy::expect_used,
-    reason = "the key has the size that the cipher asks for"
-)]
-fn gcm_key(key: &[u8; 32]) -> LessSafeKey {
-    LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).expect("32 bytes are a key"))
-}
-
-/// XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha) in place; the tag is appended.
+/// XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha, section 2.3) in place; the tag is appended.
 pub fn xchacha20_poly1305_seal(key: &[u8; 32], nonce: &[u8; 24], buffer: &mut Vec<u8>) {
-    let cipher = XChaCha20Poly1305::new(key.into());
-    let sealed = cipher.encrypt_in_place(&XNonce::from(*nonce), b"", buffer);
-    assert!(
-        sealed.is_ok(),
-        "a buffer below the limit of ChaCha20 is sealed"
-    );
+    let (key, nonce) = xchacha20_subkey(key, nonce);
+    aead_seal(&key, nonce, buffer);
 }
 
 /// Opens XChaCha20-Poly1305 in place and cuts the tag off.
@@ -94,10 +73,44 @@ pub fn xchacha20_poly1305_open(
     nonce: &[u8; 24],
     buffer: &mut Vec<u8>,
 ) -> Result<(), OpenError> {
-    let cipher = XChaCha20Poly1305::new(key.into());
-    cipher
-        .decrypt_in_place(&XNonce::from(*nonce), b"", buffer)
-        .map_err(|_| OpenError)
+    let (key, nonce) = xchacha20_subkey(key, nonce);
+    aead_open(&key, nonce, buffer)
+}
+
+/// The key and nonce of the ChaCha20-Poly1305 (RFC 8439) that an XChaCha20-Poly1305 is: ring's is three
+/// times as fast as that of the crate that has the longer nonce.
+fn xchacha20_subkey(key: &[u8; 32], nonce: &[u8; 24]) -> (LessSafeKey, [u8; 12]) {
+    let (prefix, suffix) = nonce.split_at(16);
+    let mut input = [0; 16];
+    input.copy_from_slice(prefix);
+    let subkey = Zeroizing::new(hchacha::<R20>(key.into(), &input.into()).0);
+    let mut nonce = [0; 12];
+    let (_, room) = nonce.split_at_mut(4);
+    room.copy_from_slice(suffix);
+    (aead_key(&CHACHA20_POLY1305, &subkey), nonce)
+}
+
+fn aead_seal(key: &LessSafeKey, nonce: [u8; 12], buffer: &mut Vec<u8>) {
+    let nonce = Nonce::assume_unique_for_key(nonce);
+    let sealed = key.seal_in_place_append_tag(nonce, Aad::empty(), buffer);
+    // ring refuses only what is larger than 64 GiB.
+    assert!(sealed.is_ok(), "a buffer below the limit is sealed");
+}
+
+fn aead_open(key: &LessSafeKey, nonce: [u8; 12], buffer: &mut Vec<u8>) -> Result<(), OpenError> {
+    let nonce = Nonce::assume_unique_for_key(nonce);
+    let opened = key.open_in_place(nonce, Aad::empty(), buffer);
+    let size = opened.map_err(|_| OpenError)?.len();
+    buffer.truncate(size);
+    Ok(())
+}
+
+#[expect(
+    clippy::expect_used,
+    reason = "the key has the size that the ciphers ask for"
+)]
+fn aead_key(algorithm: &'static Algorithm, key: &[u8; 32]) -> LessSafeKey {
+    LessSafeKey::new(UnboundKey::new(algorithm, key).expect("32 bytes are a key"))
 }
 
 /// AES-256-CBC with PKCS#7 padding. It does not authenticate.
@@ -230,6 +243,23 @@ mod tests {
         assert_eq!(hex::encode(&buffer), expected);
         assert_eq!(aes_gcm_open(&[0; 32], [0; 12], &mut buffer), Ok(()));
         assert_eq!(buffer, [0; 16]);
+    }
+
+    #[test]
+    fn xchacha20_poly1305_vector() {
+        // draft-irtf-cfrg-xchacha-03, A.3.1: the ciphertext does not depend on its additional data.
+        let key = core::array::from_fn(|at| 0x80 + u8::try_from(at).unwrap());
+        let nonce = core::array::from_fn(|at| 0x40 + u8::try_from(at).unwrap());
+        let text = b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip \
+            for the future, sunscreen would be it.";
+        let mut buffer = text.to_vec();
+        xchacha20_poly1305_seal(&key, &nonce, &mut buffer);
+        assert_eq!(
+            hex::encode(&buffer[..16]),
+            "bd6d179d3e83d43b9576579493c0e939"
+        );
+        assert_eq!(xchacha20_poly1305_open(&key, &nonce, &mut buffer), Ok(()));
+        assert_eq!(buffer, text);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The machine: one pinned executor a core, HTTPS and OMQ listeners, links to peers, the disk, the
 //! clock. It decides nothing: it carries bytes and time to relay, swarm and storage and back.
 
+mod batcher;
 mod board;
 mod certificate;
 pub mod clock;
@@ -38,7 +39,7 @@ use std::io;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use arc_swap::ArcSwap;
 use cepa_crypto::NodeKeys;
@@ -46,6 +47,7 @@ use cepa_relay::{Counters, PeerTable};
 use cepa_storage::Settings;
 use cepa_swarm::View;
 use cepa_wire::X25519PublicKey;
+use cepa_wire::request::{Network, Parser};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use thiserror::Error;
 
@@ -56,6 +58,7 @@ use crate::lock::DataDirLock;
 pub use crate::outside::{Outgoing, Outside, ServerAnswer};
 use crate::tile::TileSeed;
 pub use cepa_swarm::rate::RateLimit;
+use cepa_swarm::rate::RateLimiter;
 
 /// What control publishes and every shard reads: the view, and the data plane's table of it.
 pub struct NetworkView {
@@ -99,6 +102,8 @@ pub struct NodeSettings {
     pub data_dir: PathBuf,
     /// The cores that shards are pinned to: one shard each.
     pub shard_cpus: Vec<usize>,
+    /// Of which network the account ids are that clients write.
+    pub network: Network,
     /// Accept aes-cbc onion layers (unauthenticated; off by default).
     pub allow_aes_cbc: bool,
     /// How long what is running has to end when the node stops.
@@ -112,7 +117,7 @@ pub struct NodeSettings {
     pub stats_keys: Vec<X25519PublicKey>,
     /// Most subscriptions to new messages at a time.
     pub monitor_count_max: usize,
-    /// How often one address may ask one shard; none: as often as it likes. Nodes of the view always may.
+    /// How often one address may ask; none: as often as it likes. Nodes of the view always may.
     pub rate_limit: Option<RateLimit>,
     /// What the edges of one shard may cost.
     pub edge_limits: EdgeLimits,
@@ -185,6 +190,17 @@ impl RunningNode {
         self.gate.clone()
     }
 
+    /// Waits until every shard has started; if one does not, the others stop.
+    fn once_started(self, reports: &Receiver<Result<(), StartError>>) -> Result<Self, StartError> {
+        for started in reports.iter().take(self.tiles.len()) {
+            if let Err(error) = started {
+                self.stop();
+                return Err(error);
+            }
+        }
+        Ok(self)
+    }
+
     /// Waits until every shard has stopped; the error names what went wrong.
     pub fn join(self) -> Result<(), String> {
         for tile in self.tiles {
@@ -219,6 +235,7 @@ pub fn start(
     let stop = Arc::new(AtomicBool::new(false));
     let stores = Arc::new(StoreBoard::new(tile_count));
     let (gate, gate_ends) = gate::make_gate(tile_count);
+    let rate = Arc::new(RateLimiter::new(settings.rate_limit, random::bytes()));
     let monitor_bound = subscribers::MonitorBound::new(settings.monitor_count_max);
     let mut node = RunningNode {
         stop: Arc::clone(&stop),
@@ -241,9 +258,12 @@ pub fn start(
             tls: Arc::clone(&tls),
             data_dir: data_dir.clone(),
             store: log_settings(settings.store, log_count, random::bytes()),
+            parser: Parser {
+                network: settings.network,
+            },
             allow_aes_cbc: settings.allow_aes_cbc,
             stop_timeout: settings.stop_timeout,
-            rate_limit: settings.rate_limit,
+            rate: Arc::clone(&rate),
             edge_limits: settings.edge_limits,
             network: Arc::clone(view),
             counters: Arc::clone(counters),
@@ -260,13 +280,7 @@ pub fn start(
         node.tiles.push(spawn(seed, cpu, report.clone())?);
     }
     drop(report);
-    for started in reports.iter().take(tile_count) {
-        if let Err(error) = started {
-            node.stop();
-            return Err(error);
-        }
-    }
-    Ok(node)
+    node.once_started(&reports)
 }
 
 /// Runs a shard on a core.

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use cepa_relay::PeerIndex;
 use cepa_relay::counters::count;
-use cepa_relay::onion::{self, Hop, Refusal, ReturnLayer, Step, read_peer_answer};
+use cepa_relay::onion::{self, Hop, Refusal, ReturnLayer, Sealed, Step, read_peer_answer};
 use cepa_swarm::limits::ONION_TIMEOUT;
 use cepa_wire::Ed25519PublicKey;
 use cepa_wire::answer::Answer;
@@ -37,15 +37,17 @@ impl Returned {
 
 /// An onion from a client: we are the guard.
 pub(crate) async fn enter(tile: &Rc<Tile>, body: &[u8]) -> Returned {
-    step(tile, body, onion::handle_entry).await
+    step(tile, body, onion::read_entry).await
 }
 
 /// An onion from a peer.
 pub(crate) async fn relay(tile: &Rc<Tile>, part: &[u8]) -> Returned {
-    step(tile, part, onion::handle_relayed).await
+    step(tile, part, onion::read_relayed).await
 }
 
-async fn step(tile: &Rc<Tile>, input: &[u8], peel: fn(Hop<'_>, &[u8]) -> Step) -> Returned {
+type Read = for<'a> fn(Hop<'_>, &'a [u8]) -> Result<Sealed<'a>, Refusal>;
+
+async fn step(tile: &Rc<Tile>, input: &[u8], read: Read) -> Returned {
     let network = tile.network.load_full();
     let Some(_running) = tile.begin_request() else {
         count(&tile.counters.refused_busy);
@@ -59,7 +61,12 @@ async fn step(tile: &Rc<Tile>, input: &[u8], peel: fn(Hop<'_>, &[u8]) -> Step) -
         peers: &network.peers,
         allow_aes_cbc: tile.allow_aes_cbc,
     };
-    match peel(hop, input) {
+    let sealed = match read(hop, input) {
+        Ok(sealed) => sealed,
+        Err(refusal) => return refuse(tile, &refusal),
+    };
+    let shared = tile.batcher.diffie_hellman(sealed.ephemeral_key()).await;
+    match sealed.open(hop, &shared) {
         Step::Forward {
             peer,
             destination,

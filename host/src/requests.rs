@@ -26,21 +26,23 @@ use crate::{NetworkView, clock, links, missed};
 /// Messages of a transfer that are stored at once: enough to fill a group commit.
 const TRANSFER_BATCH: usize = 256;
 
-/// Serves `{"method","params"}`, however it came.
+/// Serves `{"method","params"}`, whose asker may go at any time, and take this future with it.
 pub(crate) async fn serve_json(tile: &Rc<Tile>, body: &[u8]) -> Answer {
-    match ClientRequest::parse_json(body) {
+    match tile.parser.parse_json(body) {
+        Ok(request) if request.is_change() => serve_to_the_end(tile, request).await,
         Ok(request) => serve_client(tile, request).await,
         Err(error) => refuse(tile, error),
     }
 }
 
-/// Serves a method with its parameters; gives the encoding too that the answer is due in.
+/// Serves a method with its parameters, in a task that nobody ends before it does; gives the encoding too
+/// that the answer is due in.
 pub(crate) async fn serve_params(
     tile: &Rc<Tile>,
     method: &str,
     params: &[u8],
 ) -> (Answer, Encoding) {
-    match ClientRequest::parse_params(method, params) {
+    match tile.parser.parse_params(method, params) {
         Ok((request, encoding)) => (serve_client(tile, request).await, encoding),
         Err(error) => (refuse(tile, error), Encoding::Json),
     }
@@ -54,17 +56,13 @@ async fn serve_client(tile: &Rc<Tile>, request: ClientRequest) -> Answer {
     }
 }
 
-/// Serves a request.
-pub(crate) async fn serve(tile: &Rc<Tile>, request: ClientRequest, origin: Origin) -> Answer {
-    if !request.is_change() {
-        return serve_here(tile, request, origin).await;
-    }
-    // A client that hangs up takes its connection's task with it. What has begun to change must end all
-    // the same: somewhere it is changed already, and who missed it is to be noted.
+/// A client that hangs up ends its connection's task. What has begun to change must end all the same:
+/// somewhere it is changed already, and who missed it is to be noted.
+async fn serve_to_the_end(tile: &Rc<Tile>, request: ClientRequest) -> Answer {
     let (sender, answer) = oneshot::channel();
     let serving = Rc::clone(tile);
     spawn_local(async move {
-        let answer = serve_here(&serving, request, origin).await;
+        let answer = serve_client(&serving, request).await;
         drop(sender.send(answer));
     })
     .detach();
@@ -72,7 +70,8 @@ pub(crate) async fn serve(tile: &Rc<Tile>, request: ClientRequest, origin: Origi
     answer.await.unwrap_or_else(|_| failed())
 }
 
-async fn serve_here(tile: &Rc<Tile>, request: ClientRequest, origin: Origin) -> Answer {
+/// Serves a request, in a task that nobody ends before it does.
+pub(crate) async fn serve(tile: &Rc<Tile>, request: ClientRequest, origin: Origin) -> Answer {
     let Some(_running) = tile.begin_request() else {
         count(&tile.counters.refused_busy);
         return Answer::text(503, "Server busy, try again later");

@@ -18,8 +18,9 @@ use cepa_relay::counters::count;
 use cepa_storage::Settings;
 use cepa_storage::territory::Territory;
 use cepa_swarm::Health;
-use cepa_swarm::rate::RateLimit;
+use cepa_swarm::rate::RateLimiter;
 use cepa_wire::answer::Answer;
+use cepa_wire::request::Parser;
 use cepa_wire::{Mailbox, X25519PublicKey};
 use futures_rustls::TlsAcceptor;
 use glommio::channels::shared_channel::SharedReceiver;
@@ -28,6 +29,7 @@ use glommio::timer::sleep;
 use glommio::{GlommioError, Task, spawn_local};
 use rustls::ServerConfig;
 
+use crate::batcher::{self, Batcher};
 use crate::board::{Reporter, StoreBoard};
 use crate::door::{self, Door};
 use crate::edge_limits::EdgeLimits;
@@ -61,9 +63,10 @@ pub(crate) struct TileSeed {
     pub(crate) tls: Arc<ServerConfig>,
     pub(crate) data_dir: PathBuf,
     pub(crate) store: Settings,
+    pub(crate) parser: Parser,
     pub(crate) allow_aes_cbc: bool,
     pub(crate) stop_timeout: Duration,
-    pub(crate) rate_limit: Option<RateLimit>,
+    pub(crate) rate: Arc<RateLimiter>,
     pub(crate) edge_limits: EdgeLimits,
     pub(crate) network: Arc<ArcSwap<NetworkView>>,
     pub(crate) counters: Arc<Counters>,
@@ -86,7 +89,10 @@ pub(crate) struct Tile {
     pub(crate) health: RefCell<Health>,
     pub(crate) verifier: RefCell<Verifier>,
     pub(crate) links: Links,
+    pub(crate) batcher: Batcher,
     pub(crate) stores: Stores,
+    /// Reads what clients ask.
+    pub(crate) parser: Parser,
     pub(crate) allow_aes_cbc: bool,
     pub(crate) door: Door,
     running_count: Cell<usize>,
@@ -267,9 +273,11 @@ async fn start(seed: TileSeed) -> Result<(Rc<Tile>, Accepting), StartError> {
         health: RefCell::default(),
         verifier: RefCell::default(),
         links: Links::default(),
+        batcher: Batcher::default(),
         stores,
+        parser: seed.parser,
         allow_aes_cbc: seed.allow_aes_cbc,
-        door: Door::new(seed.edge_limits, seed.rate_limit),
+        door: Door::new(seed.edge_limits, seed.rate),
         running_count: Cell::new(0),
         rings,
         outside: seed.outside,
@@ -288,6 +296,7 @@ async fn start(seed: TileSeed) -> Result<(Rc<Tile>, Accepting), StartError> {
         let handing_over = handover::run(Rc::clone(&tile), Rc::clone(log), dir);
         spawn_local(handing_over).detach();
     }
+    spawn_local(batcher::run(Rc::clone(&tile))).detach();
     spawn_local(gate::serve(Rc::clone(&tile), seed.gate)).detach();
     let accepting = vec![
         accept_all(https, {

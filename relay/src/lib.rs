@@ -6,6 +6,7 @@
 
 pub mod counters;
 pub mod onion;
+pub mod packet;
 pub mod peer_table;
 
 pub use counters::Counters;

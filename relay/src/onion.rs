@@ -8,12 +8,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use cepa_crypto::NodeKeys;
-use cepa_crypto::onion_v2::{self, LayerKey};
-use cepa_wire::Ed25519PublicKey;
+use cepa_crypto::onion_v2::{InvalidCiphertext, LayerKey};
+use cepa_crypto::x25519::{SharedSecret, diffie_hellman_many};
 use cepa_wire::answer::{Answer, Body, Tree};
 use cepa_wire::onion::{
     Control, EncType, Frame, HOP_COUNT_MAX, LayerAddress, OnionError, Proxy, RelayedOnion,
 };
+use cepa_wire::{Ed25519PublicKey, X25519PublicKey};
 
 use crate::{Counters, PeerIndex, PeerTable};
 
@@ -199,42 +200,85 @@ impl ReturnLayer {
     }
 }
 
-/// Takes the body of `POST /onion_req/v2`: we are the guard.
+/// An onion that could be read as far as its layer is closed. One X25519 opens it, which costs more than
+/// all the rest: whoever has many computes their secrets at once ([`diffie_hellman_many`]).
+#[derive(Clone, Copy)]
+pub struct Sealed<'a> {
+    ciphertext: &'a [u8],
+    address: LayerAddress,
+}
+
+impl<'a> Sealed<'a> {
+    /// What can be refused before it costs a Diffie-Hellman.
+    fn check(hop: Hop<'_>, ciphertext: &'a [u8], address: LayerAddress) -> Result<Self, Refusal> {
+        if address.hop_no > HOP_COUNT_MAX {
+            return Err(Refusal::HopLimit);
+        }
+        if address.enc_type == EncType::AesCbc && !hop.allow_aes_cbc {
+            return Err(Refusal::Undecryptable);
+        }
+        Ok(Self {
+            ciphertext,
+            address,
+        })
+    }
+
+    /// The key whose secret with ours opens the layer.
+    pub const fn ephemeral_key(&self) -> X25519PublicKey {
+        self.address.ephemeral_key
+    }
+
+    /// Opens the layer with the secret of [`Self::ephemeral_key`], and decides.
+    pub fn open(&self, hop: Hop<'_>, shared: &SharedSecret) -> Step {
+        let node_public = hop.keys.x25519_public();
+        let key = LayerKey::from_shared(
+            self.address.enc_type,
+            shared,
+            &self.address.ephemeral_key,
+            &node_public,
+        );
+        let opened = key.and_then(|key| Ok((key.open(self.ciphertext)?, key)));
+        match opened {
+            Ok((plaintext, key)) => decide(hop, plaintext, key, self.address.hop_no),
+            Err(InvalidCiphertext) => Step::Refuse(Refusal::Undecryptable),
+        }
+    }
+
+    fn open_alone(&self, hop: Hop<'_>) -> Step {
+        let mut shared = [SharedSecret::default()];
+        diffie_hellman_many(hop.keys.x25519(), &[self.ephemeral_key()], &mut shared);
+        let [shared] = &shared;
+        self.open(hop, shared)
+    }
+}
+
+/// Reads the body of `POST /onion_req/v2`: we are the guard.
+pub fn read_entry<'a>(hop: Hop<'_>, body: &'a [u8]) -> Result<Sealed<'a>, Refusal> {
+    Frame::parse(body)
+        .and_then(|frame| Ok((frame.blob, LayerAddress::parse(frame.control)?)))
+        .map_err(Refusal::Malformed)
+        .and_then(|(ciphertext, address)| Sealed::check(hop, ciphertext, address))
+}
+
+/// Reads the part of `sn.onion_request`: a peer is the hop before us.
+pub fn read_relayed<'a>(hop: Hop<'_>, part: &'a [u8]) -> Result<Sealed<'a>, Refusal> {
+    RelayedOnion::parse(part)
+        .map_err(Refusal::MalformedRelayed)
+        .and_then(|onion| Sealed::check(hop, onion.data, onion.address))
+}
+
+/// [`read_entry`] and [`Sealed::open`] of one onion.
 pub fn handle_entry(hop: Hop<'_>, body: &[u8]) -> Step {
-    let parsed =
-        Frame::parse(body).and_then(|frame| Ok((frame.blob, LayerAddress::parse(frame.control)?)));
-    match parsed {
-        Ok((ciphertext, address)) => handle_layer(hop, ciphertext, &address),
-        Err(error) => Step::Refuse(Refusal::Malformed(error)),
-    }
+    read_entry(hop, body).map_or_else(Step::Refuse, |sealed| sealed.open_alone(hop))
 }
 
-/// Takes the part of `sn.onion_request`: a peer is the hop before us.
+/// [`read_relayed`] and [`Sealed::open`] of one onion.
 pub fn handle_relayed(hop: Hop<'_>, part: &[u8]) -> Step {
-    match RelayedOnion::parse(part) {
-        Ok(onion) => handle_layer(hop, onion.data, &onion.address),
-        Err(text) => Step::Refuse(Refusal::MalformedRelayed(text)),
-    }
+    read_relayed(hop, part).map_or_else(Step::Refuse, |sealed| sealed.open_alone(hop))
 }
 
-fn handle_layer(hop: Hop<'_>, ciphertext: &[u8], address: &LayerAddress) -> Step {
-    // What is cheap comes first: one X25519 costs more than all the rest of this function.
-    if address.hop_no > HOP_COUNT_MAX {
-        return Step::Refuse(Refusal::HopLimit);
-    }
-    if address.enc_type == EncType::AesCbc && !hop.allow_aes_cbc {
-        return Step::Refuse(Refusal::Undecryptable);
-    }
-    let peeled = onion_v2::peel(
-        ciphertext,
-        address.enc_type,
-        &address.ephemeral_key,
-        hop.keys.x25519(),
-        &hop.keys.x25519_public(),
-    );
-    let Ok((plaintext, key)) = peeled else {
-        return Step::Refuse(Refusal::Undecryptable);
-    };
+/// Reads what an opened layer says.
+fn decide(hop: Hop<'_>, plaintext: Vec<u8>, key: LayerKey, hop_no: u32) -> Step {
     let plaintext = Bytes::from(plaintext);
     let control =
         Frame::parse(&plaintext).and_then(|frame| Ok((frame.blob, Control::parse(frame.control)?)));
@@ -249,7 +293,7 @@ fn handle_layer(hop: Hop<'_>, ciphertext: &[u8], address: &LayerAddress) -> Step
                 destination,
                 address: next,
             },
-        )) => forward(hop.peers, blob, destination, next, address.hop_no),
+        )) => forward(hop.peers, blob, destination, next, hop_no),
         Ok((_, Control::Proxy(server))) if is_allowed(&server) => Step::Proxy {
             server,
             body: plaintext,

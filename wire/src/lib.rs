@@ -19,6 +19,7 @@ pub mod monitor;
 pub mod omq;
 pub mod onion;
 pub mod oxend;
+pub mod packet;
 pub mod record;
 pub mod request;
 pub mod service_node;

@@ -66,6 +66,10 @@ pub(super) const OXEND_RPC: Key = Key {
     name: "oxend_rpc",
     expected: "an address such as \"ipc:///run/oxend.sock\" or \"tcp://127.0.0.1:22025\"",
 };
+pub(super) const BOOTSTRAP_NODES: Key = Key {
+    name: "bootstrap_nodes",
+    expected: "a list of at most 64 addresses such as [\"curve://HOST:PORT/KEY\"], the key of 64 hex digits",
+};
 pub(super) const TESTNET: Key = Key {
     name: "testnet",
     expected: "true or false",
@@ -100,13 +104,14 @@ pub(super) const STOP_TIMEOUT_SECONDS: Key = Key {
 };
 
 /// Every key, in the order of `config/cepa.toml`.
-pub(super) const KEYS: [&Key; 23] = [
+pub(super) const KEYS: [&Key; 24] = [
     &BIND_IP,
     &HTTPS_PORT,
     &OMQ_PORT,
     &DATA_DIR,
     &NETWORK_FILE,
     &OXEND_RPC,
+    &BOOTSTRAP_NODES,
     &TESTNET,
     &QUIC,
     &SHARD_CPUS,

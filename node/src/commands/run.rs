@@ -22,7 +22,9 @@ use cepa_crypto::NodeKeys;
 use cepa_edge::proxy::{self, ServerProxy};
 use cepa_host::{EdgeLimits, NetworkView, NodeSettings, Outside, RateLimit, StoreBoard};
 use cepa_relay::Counters;
+use cepa_relay::counters::Sample;
 use cepa_storage::{Durability, Settings};
+use cepa_wire::request::Network;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
@@ -62,6 +64,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
         us: OurNode::new(&keys, config.https_port, config.omq_port),
         key: keys.ed25519().clone(),
         has_quic: config.quic,
+        bootstrap: source::bootstrap(&config),
         counters: Arc::clone(&counters),
         view: Arc::clone(&view),
     };
@@ -83,12 +86,17 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     supervisor.ready();
 
     let stores = running.stores();
+    let quic = doors.counters();
+    let counted = move || {
+        let quic = quic.iter().flat_map(|quic| quic.snapshot());
+        counters.snapshot().into_iter().chain(quic).collect()
+    };
     runtime.block_on(async {
         tokio::select! {
             () = signals.wait() => {}
             () = parent_exit(arguments.exit_with_parent) => {}
             never = source.watch(duties) => never,
-            never = control.serve(Arc::clone(&view), counters, running.stores()) => never,
+            never = control.serve(Arc::clone(&view), counted, running.stores()) => never,
             never = supervisor.watch(|| stores.are_tiles_alive()) => never,
         }
     });
@@ -176,6 +184,11 @@ fn node_settings(config: Config, keys: NodeKeys, outside: Outside) -> NodeSettin
         omq_port: config.omq_port,
         data_dir: config.data_dir,
         shard_cpus: config.shard_cpus,
+        network: if config.testnet {
+            Network::Testnet
+        } else {
+            Network::Mainnet
+        },
         allow_aes_cbc: config.allow_aes_cbc,
         stop_timeout: Duration::from_secs(config.stop_timeout_seconds),
         store,
@@ -232,7 +245,7 @@ impl Control {
     async fn serve(
         self,
         view: Arc<ArcSwap<NetworkView>>,
-        counters: Arc<Counters>,
+        counters: impl Fn() -> Vec<Sample> + Send + Sync + 'static,
         stores: Arc<StoreBoard>,
     ) -> ! {
         let admin = async {

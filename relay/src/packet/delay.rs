@@ -1,0 +1,237 @@
+//! Packets that wait because their client asked for that: a timing wheel of fixed memory
+//! (Varghese and Lauck 1987, scheme 6: hashed, unsorted).
+//!
+//! One slot a millisecond; a packet lies in the slot of its time. Slots are lists through one array, so
+//! that nothing is allocated once it stands.
+
+use cepa_wire::Timestamp;
+
+/// Slots: a power of two above the longest delay in milliseconds, so that a slot holds one time only.
+const SLOT_COUNT: usize = 1 << 16;
+
+/// The longest delay that a client may ask of one relay, in milliseconds. Mixing needs seconds; a minute
+/// keeps a packet shorter than a connection's patience.
+pub const DELAY_MILLIS_MAX: u32 = 60_000;
+const _: () = assert!((DELAY_MILLIS_MAX as usize) < SLOT_COUNT);
+
+/// No entry.
+const NONE: u32 = u32::MAX;
+
+/// Why something can't wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DelayError {
+    /// Longer than [`DELAY_MILLIS_MAX`].
+    TooLong,
+    /// All places are taken.
+    Full,
+}
+
+struct Entry<T> {
+    next: u32,
+    item: Option<T>,
+}
+
+/// The wheel.
+pub struct DelayWheel<T> {
+    entries: Box<[Entry<T>]>,
+    free: u32,
+    slots: Box<[u32]>,
+    /// All before this was given out.
+    current: Timestamp,
+    waiting_count: usize,
+}
+
+impl<T> DelayWheel<T> {
+    /// A wheel with room for `capacity` items.
+    pub fn new(capacity: usize, now: Timestamp) -> Self {
+        let count = u32::try_from(capacity).unwrap_or(NONE - 1).min(NONE - 1);
+        let entry = |index| Entry {
+            next: if index + 1 < count { index + 1 } else { NONE },
+            item: None,
+        };
+        Self {
+            entries: (0..count).map(entry).collect(),
+            free: if count == 0 { NONE } else { 0 },
+            slots: vec![NONE; SLOT_COUNT].into(),
+            current: now,
+            waiting_count: 0,
+        }
+    }
+
+    /// How many wait.
+    pub const fn waiting_count(&self) -> usize {
+        self.waiting_count
+    }
+
+    /// Lets an item wait; gives it back when it can't.
+    pub fn insert(
+        &mut self,
+        item: T,
+        delay_millis: u32,
+        now: Timestamp,
+    ) -> Result<(), (DelayError, T)> {
+        if delay_millis > DELAY_MILLIS_MAX {
+            return Err((DelayError::TooLong, item));
+        }
+        let now = self.advanced(now);
+        let due = now.as_millis().saturating_add(u64::from(delay_millis));
+        // What is due at once is due in the slot that is given out next.
+        let due = due.max(self.current.as_millis());
+        let Some(entry) = entry_mut(&mut self.entries, self.free) else {
+            return Err((DelayError::Full, item));
+        };
+        let index = self.free;
+        self.free = entry.next;
+        let slot = &mut self.slots[slot_of(due)];
+        *entry = Entry {
+            next: *slot,
+            item: Some(item),
+        };
+        *slot = index;
+        self.waiting_count += 1;
+        Ok(())
+    }
+
+    /// Gives an item that is due, in no order within its millisecond; `None` when none is. Call it until
+    /// then.
+    pub fn poll_due(&mut self, now: Timestamp) -> Option<T> {
+        let now = self.advanced(now);
+        while self.current <= now {
+            if self.waiting_count == 0 {
+                // Nothing waits: no need to look at each slot.
+                self.current = now;
+                return None;
+            }
+            let slot = &mut self.slots[slot_of(self.current.as_millis())];
+            if let Some(entry) = entry_mut(&mut self.entries, *slot) {
+                let index = core::mem::replace(slot, entry.next);
+                entry.next = core::mem::replace(&mut self.free, index);
+                self.waiting_count -= 1;
+                return entry.item.take();
+            }
+            if self.current == now {
+                return None;
+            }
+            self.current = Timestamp::from_millis(self.current.as_millis() + 1);
+        }
+        None
+    }
+
+    /// When something is due that is not yet, or `None` when nothing waits. Looks at each millisecond up
+    /// to the next item, and no further than `horizon_millis`: then that is the answer.
+    pub fn next_due(&self, horizon_millis: u32) -> Option<Timestamp> {
+        if self.waiting_count == 0 {
+            return None;
+        }
+        let current = self.current.as_millis();
+        let horizon = current.saturating_add(u64::from(horizon_millis));
+        let due = (current..horizon).find(|at| self.slots[slot_of(*at)] != NONE);
+        Some(Timestamp::from_millis(due.unwrap_or(horizon)))
+    }
+
+    /// A clock that jumped back stands still here; one that jumped ahead, past all that waits, makes all
+    /// of it due.
+    fn advanced(&self, now: Timestamp) -> Timestamp {
+        now.max(self.current)
+    }
+}
+
+/// The entry of an index that is not `NONE`.
+fn entry_mut<T>(entries: &mut [Entry<T>], index: u32) -> Option<&mut Entry<T>> {
+    usize::try_from(index)
+        .ok()
+        .and_then(|index| entries.get_mut(index))
+}
+
+fn slot_of(millis: u64) -> usize {
+    const MASK: u64 = SLOT_COUNT as u64 - 1;
+    usize::try_from(millis & MASK).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const START: u64 = 1_700_000_000_000;
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_millis(START + millis)
+    }
+
+    fn due<T>(wheel: &mut DelayWheel<T>, now: Timestamp) -> Vec<T> {
+        core::iter::from_fn(|| wheel.poll_due(now)).collect()
+    }
+
+    #[test]
+    fn items_come_when_they_are_due() {
+        let mut wheel = DelayWheel::new(4, at(0));
+        wheel.insert('a', 0, at(0)).unwrap();
+        wheel.insert('b', 10, at(0)).unwrap();
+        wheel.insert('c', DELAY_MILLIS_MAX, at(0)).unwrap();
+        assert_eq!(due(&mut wheel, at(0)), ['a']);
+        assert_eq!(wheel.next_due(100), Some(at(10)));
+        assert_eq!(due(&mut wheel, at(9)), []);
+        assert_eq!(due(&mut wheel, at(500)), ['b']);
+        assert_eq!(wheel.next_due(100), Some(at(600)));
+        assert_eq!(due(&mut wheel, at(60_000)), ['c']);
+        assert_eq!((wheel.next_due(100), wheel.waiting_count()), (None, 0));
+    }
+
+    #[test]
+    fn what_is_too_long_or_too_much_is_given_back() {
+        let mut wheel = DelayWheel::new(1, at(0));
+        let too_long = wheel.insert(1, DELAY_MILLIS_MAX + 1, at(0));
+        assert_eq!(too_long, Err((DelayError::TooLong, 1)));
+        wheel.insert(2, 5, at(0)).unwrap();
+        assert_eq!(wheel.insert(3, 5, at(0)), Err((DelayError::Full, 3)));
+        assert_eq!(due(&mut wheel, at(5)), [2]);
+        wheel.insert(3, 5, at(5)).unwrap();
+        let mut none = DelayWheel::new(0, at(0));
+        assert_eq!(none.insert(3, 5, at(0)), Err((DelayError::Full, 3)));
+    }
+
+    #[test]
+    fn a_clock_that_jumps_loses_nothing() {
+        let mut wheel = DelayWheel::new(8, at(1000));
+        wheel.insert('a', 100, at(1000)).unwrap();
+        // Back: it waits for the clock that it began with.
+        wheel.insert('b', 100, at(0)).unwrap();
+        assert_eq!(due(&mut wheel, at(0)), []);
+        // Far ahead, more than once around.
+        let mut both = due(&mut wheel, at(10_000_000));
+        both.sort_unstable();
+        assert_eq!(both, ['a', 'b']);
+    }
+
+    proptest! {
+        #[test]
+        fn it_does_what_a_sorted_map_does(
+            steps in prop::collection::vec((0_u64..3000, 0_u32..2000), 1..200),
+        ) {
+            let mut wheel = DelayWheel::new(50, at(0));
+            let mut model: BTreeMap<(Timestamp, usize), usize> = BTreeMap::new();
+            let mut now = at(0);
+            for (number, (pause, delay)) in steps.into_iter().enumerate() {
+                let inserted = wheel.insert(number, delay, now);
+                prop_assert_eq!(inserted.is_ok(), model.len() < 50);
+                if inserted.is_ok() {
+                    let millis = now.as_millis() + u64::from(delay);
+                    model.insert((Timestamp::from_millis(millis), number), number);
+                }
+                now = Timestamp::from_millis(now.as_millis() + pause);
+                let mut got = due(&mut wheel, now);
+                got.sort_unstable();
+                let later = model.split_off(&(Timestamp::from_millis(now.as_millis() + 1), 0));
+                let mut expected: Vec<_> = model.into_values().collect();
+                expected.sort_unstable();
+                prop_assert_eq!(got, expected);
+                model = later;
+                prop_assert_eq!(wheel.waiting_count(), model.len());
+            }
+        }
+    }
+}
