@@ -132,3 +132,14 @@ subscription = (
 mailbox = b"d1:nli0ee1:p33:\x03" + bytes(32) + b"1:s64:" + bytes(64) + b"1:ti1800000000ee"
 seed("monitor", "account", subscription)
 seed("monitor", "list", b"l" + subscription + mailbox + b"e")
+
+block = bytes(range(256)) + bytes(152)
+seed("packet_request", "info", b"\0\x04info")
+seed("packet_request", "get_swarm", b"\x02" + block * 2 + b"\x09get_swarm" + b"d6:pubkey66:05" + b"ab" * 32 + b"e")
+seed("packet_request", "cut", b"\x02" + block)
+seed("packet_request", "answer_json", b"\xc8\0\x01{}")
+seed("packet_request", "answer_blocks", b"\x9d\x01\x04\x83\0")
+descriptors = [path.read_bytes() for path in sorted((FUZZ / "seeds/descriptor").iterdir())]
+seed("descriptor_list", "empty", b"le")
+seed("descriptor_list", "some",
+     b"l" + b"".join(str(len(each)).encode() + b":" + each for each in descriptors) + b"e")

@@ -110,7 +110,8 @@ pub fn has_aes() -> bool {
     aes::hardware_accelerated()
 }
 
-/// A relay's key for one epoch. Zeroized when dropped; never printed.
+/// A relay's key for one epoch. Zeroized when dropped, each copy of it; never printed.
+#[derive(Clone)]
 pub struct HopKey {
     secret: X25519SecretKey,
     relay: RelayId,

@@ -2,4 +2,5 @@
 
 pub mod bucket;
 pub mod delay;
+pub mod directory;
 pub mod replay;

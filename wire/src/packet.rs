@@ -14,12 +14,14 @@
 //! and again a header of 360 bytes: the size never tells where on the path a packet is.
 
 pub mod descriptor;
+pub mod descriptor_list;
 pub mod epoch;
 pub mod fragment;
 pub mod geometry;
 pub mod link_frame;
 pub mod reassembler;
 mod reply_block;
+pub mod request;
 mod routing_block;
 
 use core::fmt;

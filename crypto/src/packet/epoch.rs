@@ -17,7 +17,10 @@ use crate::x25519::BATCH_MAX;
 
 /// The keys of the current epoch and of the next, and for the grace period that of the previous one.
 ///
-/// Time only goes forward here: the latest `now` that was seen counts.
+/// Time only goes forward here: the latest `now` that was seen counts. A copy is for whoever publishes the
+/// keys to other threads: it changes the copy and puts it in the place of the old, whose keys are erased
+/// when the last thread has let go of it.
+#[derive(Clone)]
 pub struct HopKeys {
     relay: RelayId,
     length: EpochLength,
