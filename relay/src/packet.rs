@@ -3,4 +3,8 @@
 pub mod bucket;
 pub mod delay;
 pub mod directory;
+pub mod drop_reason;
+pub mod peeler;
 pub mod replay;
+pub mod replay_epochs;
+pub mod terminal;
