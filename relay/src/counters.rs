@@ -96,6 +96,14 @@ counters! {
     refused_rate_limited,
     /// Connections and first requests of strangers refused because a shard is overloaded.
     refused_overloaded,
+    /// Requests that came as packets.
+    packet_request,
+    /// Messages of packets that are no request.
+    packet_request_malformed,
+    /// Requests that came as packets, with no way back for an answer.
+    packet_request_unanswered,
+    /// Packets of answers dropped because too many waited for their tile.
+    packet_return_dropped,
     /// Client requests answered with a status of 2xx.
     request_ok,
     /// Client requests answered with a status of 4xx.
