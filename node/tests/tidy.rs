@@ -38,7 +38,10 @@ const MAY_NAME: [(&[&str], &[&str]); 5] = [
         &["control", "client", "edge", "node", "lab"],
     ),
     (&["quinn", "rustls-native-certs"], &["edge"]),
-    (&["glommio", "futures-rustls"], &["host"]),
+    (
+        &["glommio", "futures-rustls", "io-uring", "libc"],
+        &["host"],
+    ),
     // Messages are kept in our own log: SQLite is read by the import, and measured against.
     (&["rusqlite"], &["node", "benches"]),
     // Ciphers are chosen in one place.
@@ -218,8 +221,11 @@ fn nothing_is_left_half_done() {
     }
 }
 
+/// Where unsafe code may stand: beside the system calls and the memory that the kernel writes to.
+const MAY_BE_UNSAFE: [&str; 1] = ["host/src/packet_io/socket.rs"];
+
 #[test]
-fn unsafe_code_is_forbidden_but_in_host() {
+fn unsafe_code_stands_where_it_may() {
     const WORD: &str = "unsafe";
     for (name, _) in MAY_IMPORT {
         let source = root().join(name).join("src");
@@ -228,13 +234,10 @@ fn unsafe_code_is_forbidden_but_in_host() {
             .into_iter()
             .find(|file| file.is_file())
             .unwrap_or_else(|| panic!("{name} has no root"));
-        let forbids = read(&crate_root)
-            .lines()
-            .any(|line| line == "#![forbid(unsafe_code)]");
-        assert!(
-            forbids || name == "host",
-            "{name} does not forbid unsafe code"
-        );
+        let level = if name == "host" { "deny" } else { "forbid" };
+        let expected = format!("#![{level}({WORD}_code)]");
+        let has_it = read(&crate_root).lines().any(|line| line == expected);
+        assert!(has_it, "{name} does not say {expected}");
     }
     for (path, text) in sources() {
         let is_unsafe = |line: &str| {
@@ -244,11 +247,19 @@ fn unsafe_code_is_forbidden_but_in_host() {
                 .any(|after| line.contains(&format!("{WORD}{after}")))
         };
         let found = text.lines().position(is_unsafe);
+        let may_be = MAY_BE_UNSAFE
+            .iter()
+            .any(|allowed| path == Path::new(allowed));
         assert!(
-            path.starts_with("host") || found.is_none(),
-            "{}:{}: unsafe code outside of host",
+            may_be || found.is_none(),
+            "{}:{}: unsafe code where there may be none",
             path.display(),
             found.unwrap_or_default() + 1
+        );
+        assert!(
+            !may_be || found.is_some(),
+            "{}: has no unsafe code any more; take it from the table",
+            path.display()
         );
     }
 }
