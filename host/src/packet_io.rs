@@ -12,6 +12,7 @@ mod outgoing;
 mod runs;
 mod socket;
 mod statistics;
+mod uring;
 mod waker;
 
 use core::net::SocketAddr;
@@ -115,12 +116,31 @@ pub enum OpenError {
         /// Why.
         source: io::Error,
     },
+    /// No `io_uring`, or one without what we need (Linux 6.1).
+    #[error("io_uring: {0}")]
+    IoUring(io::Error),
     /// A socket or an eventfd can't be made.
     #[error("cannot make a socket for packets: {0}")]
     Socket(io::Error),
 }
 
-/// Opens the back end that is wanted, or the next one that works.
+/// Opens the back end that is wanted, or the next one that works: then one warning says why, and what
+/// to do. An error is one that no back end would mend.
 pub fn open(settings: &PacketIoSettings) -> Result<Box<dyn PacketIo>, OpenError> {
-    Ok(Box::new(mmsg::Mmsg::open(settings)?))
+    if settings.choice == IoChoice::Mmsg {
+        return Ok(Box::new(mmsg::Mmsg::open(settings)?));
+    }
+    match uring::Uring::open(settings) {
+        Ok(uring) => Ok(Box::new(uring)),
+        Err(OpenError::IoUring(error)) => {
+            let io = mmsg::Mmsg::open(settings)?;
+            tracing::warn!(
+                "packets go by recvmmsg, which costs more: io_uring does not work here ({error}); {}",
+                "it needs Linux 6.1, kernel.io_uring_disabled=0, and a container whose seccomp profile \
+                 allows it; or say in the configuration that recvmmsg is wanted"
+            );
+            Ok(Box::new(io))
+        }
+        Err(error) => Err(error),
+    }
 }

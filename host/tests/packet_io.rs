@@ -49,3 +49,5 @@ macro_rules! suite_on {
 
 suite_on!(mmsg_ipv4, Kind::loopback(IoChoice::Mmsg, false));
 suite_on!(mmsg_ipv6, Kind::loopback(IoChoice::Mmsg, true));
+suite_on!(uring_ipv4, Kind::loopback(IoChoice::IoUring, false));
+suite_on!(uring_ipv6, Kind::loopback(IoChoice::IoUring, true));

@@ -188,8 +188,13 @@ impl Prepared<'_> {
         self.sent
     }
 
-    /// The messages from one on: they and all that they point to are live, and not changed, as long as
-    /// this is borrowed.
+    /// One message: it and all that it points to is live, and not changed, as long as this is borrowed.
+    pub(super) fn header(&self, message: usize) -> Option<*const libc::msghdr> {
+        let header = self.outgoing.headers.get(message)?;
+        (message < self.len()).then_some(&raw const header.msg_hdr)
+    }
+
+    /// The messages from one on, with the same promise.
     pub(super) fn headers_from(&mut self, message: usize) -> &mut [libc::mmsghdr] {
         let range = message..self.outgoing.runs.len();
         self.outgoing.headers.get_mut(range).unwrap_or_default()
