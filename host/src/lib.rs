@@ -1,5 +1,6 @@
 //! The machine: one pinned executor a core, HTTPS and OMQ listeners, links to peers, the disk, the
 //! clock. It decides nothing: it carries bytes and time to relay, swarm and storage and back.
+#![deny(unsafe_code)]
 
 mod batcher;
 mod board;
@@ -21,6 +22,7 @@ mod missed;
 mod omq;
 mod onions;
 mod outside;
+pub mod packet_io;
 mod random;
 mod requests;
 mod ring;

@@ -1,0 +1,146 @@
+//! Datagrams of the packet lane, in batches: one UDP port of one tile, behind one trait with three back
+//! ends. `io_uring` is the usual one, `AF_XDP` passes the kernel's stack by, and `recvmmsg` works where
+//! containers forbid the others.
+//!
+//! Nothing here knows what a datagram says, and nothing is allocated for one.
+
+mod batch;
+mod cut;
+mod mmsg;
+mod name;
+mod outgoing;
+mod runs;
+mod socket;
+mod statistics;
+mod uring;
+mod waker;
+
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::io;
+
+use thiserror::Error;
+
+pub use batch::{BATCH_CAPACITY_MAX, Batch, DATAGRAM_SIZE_MAX, Datagram};
+pub use statistics::{IoStatistics, SendFailures};
+pub use waker::Waker;
+
+/// Bytes that the socket holds until we take them, as the kernel counts (a datagram of 1232 bytes is
+/// some 2.3 KiB there). Half of it is what we may set: 8 MiB are 3,600 datagrams, which at half a million
+/// a second is a pause of 7 ms: more than a scheduler's, and less than what a client would wait for.
+pub const SOCKET_BUFFER_SIZE: usize = 8 << 20;
+
+/// Sends and receives datagrams at one address. It stays on the thread that opened it.
+pub trait PacketIo {
+    /// Which back end this is.
+    fn kind(&self) -> IoKind;
+
+    /// Empties the batch and fills it with what is there; gives how many datagrams it has then. If
+    /// nothing is there, waits for as long (none: not at all) until something is, or until somebody
+    /// [wakes](Waker::wake); so 0 means nothing but that there is nothing. Datagrams that are larger than
+    /// [`DATAGRAM_SIZE_MAX`] are dropped and counted.
+    ///
+    /// An error is the end of this back end: open another.
+    fn receive(&mut self, batch: &mut Batch, wait: Option<Duration>) -> io::Result<usize>;
+
+    /// Sends datagrams, each to its peer; gives how many the kernel took. Those to one peer stay in
+    /// their order; those to different peers may not. It never waits: what finds no room is dropped and
+    /// counted, as is what can't be sent for another reason.
+    ///
+    /// An error is the end of this back end: open another.
+    fn send(&mut self, datagrams: &[Datagram]) -> io::Result<usize>;
+
+    /// Where datagrams are received, and what they are sent from.
+    fn local_address(&self) -> SocketAddr;
+
+    /// What happened since the start.
+    fn statistics(&self) -> IoStatistics;
+
+    /// What wakes a waiting receive.
+    fn waker(&self) -> Waker;
+}
+
+/// The back ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IoKind {
+    /// `io_uring`: multishot receives into a ring of buffers.
+    IoUring,
+    /// `AF_XDP`: frames of one queue of an interface.
+    AfXdp,
+    /// `recvmmsg` and `sendmmsg`.
+    Mmsg,
+}
+
+/// Which back end is wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum IoChoice {
+    /// The best that needs no more than a port: `io_uring`, or `recvmmsg` where it is forbidden.
+    #[default]
+    Auto,
+    /// `io_uring`.
+    IoUring,
+    /// `recvmmsg`.
+    Mmsg,
+}
+
+/// What is opened.
+#[derive(Clone, Debug)]
+pub struct PacketIoSettings {
+    /// Address and port; other tiles may have the same (`SO_REUSEPORT`). With `[::]`, IPv4 too.
+    pub address: SocketAddr,
+    /// The back end.
+    pub choice: IoChoice,
+    /// Bytes of the socket's buffers, each way: see [`SOCKET_BUFFER_SIZE`].
+    pub socket_buffer_size: usize,
+}
+
+impl PacketIoSettings {
+    /// The usual ones, at an address.
+    pub const fn new(address: SocketAddr) -> Self {
+        Self {
+            address,
+            choice: IoChoice::Auto,
+            socket_buffer_size: SOCKET_BUFFER_SIZE,
+        }
+    }
+}
+
+/// Why no back end could be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The address can't be bound.
+    #[error("cannot listen for packets on {address}: {source}; is another node running there?")]
+    Bind {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// No `io_uring`, or one without what we need (Linux 6.1).
+    #[error("io_uring: {0}")]
+    IoUring(io::Error),
+    /// A socket or an eventfd can't be made.
+    #[error("cannot make a socket for packets: {0}")]
+    Socket(io::Error),
+}
+
+/// Opens the back end that is wanted, or the next one that works: then one warning says why, and what
+/// to do. An error is one that no back end would mend.
+pub fn open(settings: &PacketIoSettings) -> Result<Box<dyn PacketIo>, OpenError> {
+    if settings.choice == IoChoice::Mmsg {
+        return Ok(Box::new(mmsg::Mmsg::open(settings)?));
+    }
+    match uring::Uring::open(settings) {
+        Ok(uring) => Ok(Box::new(uring)),
+        Err(OpenError::IoUring(error)) => {
+            let io = mmsg::Mmsg::open(settings)?;
+            tracing::warn!(
+                "packets go by recvmmsg, which costs more: io_uring does not work here ({error}); {}",
+                "it needs Linux 6.1, kernel.io_uring_disabled=0, and a container whose seccomp profile \
+                 allows it; or say in the configuration that recvmmsg is wanted"
+            );
+            Ok(Box::new(io))
+        }
+        Err(error) => Err(error),
+    }
+}
