@@ -2,6 +2,7 @@
 //! its name, with the file and with what is expected there.
 
 mod keys;
+mod packet;
 
 use core::net::{Ipv4Addr, SocketAddr};
 use core::num::NonZeroU16;
@@ -24,6 +25,8 @@ use self::keys::{
     SEED_LISTEN, SEGMENT_SIZE_MIB, SHARD_CPUS, STATS_ACCESS_KEYS, STOP_TIMEOUT_SECONDS,
     STORE_CAPACITY_MIB, TESTNET, key_names,
 };
+
+pub use self::packet::{PacketConfig, PacketIo, X25519Choice};
 
 /// Where the view of the network comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +98,8 @@ pub struct Config {
     pub proxy_exceptions: Vec<String>,
     /// How long what is running has to end when the node stops, in seconds.
     pub stop_timeout_seconds: u64,
+    /// The packet lane.
+    pub packet: PacketConfig,
     /// Where the metrics are served; a loopback address.
     pub admin_listen: Option<SocketAddr>,
     /// Where the seed endpoint is served.
@@ -233,6 +238,8 @@ impl Config {
         let mut config = Self::new(bind_ip, [https_port, omq_port], data_dir, network);
         config.take_store(&mut table)?;
         config.take_service(&mut table)?;
+        let (omq_port, cpus) = (config.omq_port, &config.shard_cpus);
+        config.packet.take(&mut table, omq_port, cpus)?;
         table.finish()?;
         Ok(config)
     }
@@ -246,6 +253,7 @@ impl Config {
     ) -> Self {
         Self {
             bind_ip,
+            packet: PacketConfig::new([https_port, omq_port], &all_cpus()),
             https_port: https_port.get(),
             omq_port: omq_port.get(),
             data_dir,
@@ -380,6 +388,7 @@ impl Config {
         put(&STATS_ACCESS_KEYS, keys.collect::<Vec<_>>().into());
         put(&PROXY_EXCEPTIONS, self.proxy_exceptions.clone().into());
         put(&STOP_TIMEOUT_SECONDS, to_integer(self.stop_timeout_seconds));
+        self.packet.put(&mut put);
         if let Some(address) = self.admin_listen {
             put(&ADMIN_LISTEN, address.to_string().into());
         }
@@ -554,6 +563,8 @@ impl<'a> Table<'a> {
 
 #[cfg(test)]
 mod tests {
+    use cepa_wire::packet::epoch::EpochLength;
+
     use super::*;
 
     const MINIMAL: &str = "
@@ -589,6 +600,14 @@ mod tests {
         assert_eq!(config.stop_timeout_seconds, 10);
         assert!(config.stats_access_keys.is_empty() && config.proxy_exceptions.is_empty());
         assert_eq!(config.shard_cpus, all_cpus());
+        let packet = &config.packet;
+        assert!(packet.is_on && packet.io == PacketIo::Auto);
+        assert_eq!((packet.port, packet.replay_filter_mib), (22022, 256));
+        assert_eq!(packet.epoch, EpochLength::DAY);
+        assert_eq!(
+            packet.cpus.as_slice(),
+            all_cpus().last_chunk::<1>().unwrap()
+        );
         assert!(!config.allow_aes_cbc);
         assert_eq!(config.segment_size_mib, SEGMENT_SIZE_MIB_DEFAULT);
         assert_eq!(config.store_capacity_mib, STORE_CAPACITY_MIB_DEFAULT);
@@ -620,6 +639,17 @@ mod tests {
         config.stats_access_keys = vec![X25519PublicKey([7; 32]), X25519PublicKey([8; 32])];
         config.proxy_exceptions = vec!["files.lab".to_owned(), "10.0.0.7:80".to_owned()];
         config.stop_timeout_seconds = 0;
+        config.packet = PacketConfig {
+            is_on: false,
+            port: 7,
+            io: PacketIo::AfXdp,
+            cpus: vec![1, 0],
+            epoch: EpochLength::from_secs(60).unwrap(),
+            replay_filter_mib: 4,
+            x25519: X25519Choice::Scalar,
+            af_xdp_interface: Some("eth0".to_owned()),
+            af_xdp_queue: 3,
+        };
         assert_eq!(parse(&config.to_toml()).unwrap(), config);
         config.network = NetworkSource::Oxend("tcp://[::1]:22025".to_owned());
         assert_eq!(parse(&config.to_toml()).unwrap(), config);
@@ -700,6 +730,17 @@ mod tests {
             ("proxy_exceptions", "[\"10.0.0.7\"]"), // an address without its port
             ("proxy_exceptions", "[\"http://files.lab\"]"),
             ("stop_timeout_seconds", "601"),
+            ("packet_lane", "\"on\""),
+            ("packet_port", "22020"), // that of OMQ
+            ("packet_port", "0"),
+            ("packet_io", "\"epoll\""),
+            ("packet_cpus", "[1, 1]"),
+            ("packet_epoch_seconds", "604801"),
+            ("packet_epoch_seconds", "19"),
+            ("replay_filter_mib", "0"),
+            ("x25519", "\"fast\""),
+            ("af_xdp_interface", "\"a-name-that-is-too-long\""),
+            ("af_xdp_queue", "4096"),
         ];
         for (name, value) in malformed {
             let fault = parse(&with(name, &format!("{name} = {value}"))).unwrap_err();

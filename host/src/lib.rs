@@ -23,6 +23,7 @@ mod omq;
 mod onions;
 mod outside;
 pub mod packet_io;
+pub mod packets;
 mod random;
 mod requests;
 mod ring;

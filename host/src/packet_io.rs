@@ -4,7 +4,6 @@
 //!
 //! Nothing here knows what a datagram says, and nothing is allocated for one.
 
-mod batch;
 mod cut;
 mod mmsg;
 mod name;
@@ -21,7 +20,7 @@ use std::io;
 
 use thiserror::Error;
 
-pub use batch::{BATCH_CAPACITY_MAX, Batch, DATAGRAM_SIZE_MAX, Datagram};
+pub use cepa_relay::packet::batch::{BATCH_CAPACITY_MAX, Batch, DATAGRAM_SIZE_MAX, Datagram};
 pub use statistics::{IoStatistics, SendFailures};
 pub use waker::Waker;
 

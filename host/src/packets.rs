@@ -80,7 +80,9 @@ pub(crate) async fn serve(tile: &Rc<Tile>, message: Message, returns: &PacketRet
     }
     let refused = returns.push_all(packets);
     let refused = u64::try_from(refused).unwrap_or(u64::MAX);
-    tile.counters.packet_return_dropped.fetch_add(refused, Relaxed);
+    tile.counters
+        .packet_return_dropped
+        .fetch_add(refused, Relaxed);
 }
 
 fn body_of(answer: Answer, encoding: Encoding) -> (AnswerEncoding, Vec<u8>) {

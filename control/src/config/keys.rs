@@ -102,9 +102,45 @@ pub(super) const STOP_TIMEOUT_SECONDS: Key = Key {
     name: "stop_timeout_seconds",
     expected: "a number of seconds from 0 to 600",
 };
+pub(super) const PACKET_LANE: Key = Key {
+    name: "packet_lane",
+    expected: "true or false",
+};
+pub(super) const PACKET_PORT: Key = Key {
+    name: "packet_port",
+    expected: "a port from 1 to 65535 other than omq_port",
+};
+pub(super) const PACKET_IO: Key = Key {
+    name: "packet_io",
+    expected: "\"auto\", \"io_uring\", \"af_xdp\" or \"mmsg\"",
+};
+pub(super) const PACKET_CPUS: Key = Key {
+    name: "packet_cpus",
+    expected: "a list of different core numbers such as [0, 1]",
+};
+pub(super) const PACKET_EPOCH_SECONDS: Key = Key {
+    name: "packet_epoch_seconds",
+    expected: "a number of seconds from 20 to 604800",
+};
+pub(super) const REPLAY_FILTER_MIB: Key = Key {
+    name: "replay_filter_mib",
+    expected: "a number of MiB from 1 to 65536",
+};
+pub(super) const X25519: Key = Key {
+    name: "x25519",
+    expected: "\"auto\" or \"scalar\"",
+};
+pub(super) const AF_XDP_INTERFACE: Key = Key {
+    name: "af_xdp_interface",
+    expected: "the name of a network interface such as \"eth0\"",
+};
+pub(super) const AF_XDP_QUEUE: Key = Key {
+    name: "af_xdp_queue",
+    expected: "a number of a queue from 0 to 4095",
+};
 
 /// Every key, in the order of `config/cepa.toml`.
-pub(super) const KEYS: [&Key; 24] = [
+pub(super) const KEYS: [&Key; 33] = [
     &BIND_IP,
     &HTTPS_PORT,
     &OMQ_PORT,
@@ -127,6 +163,15 @@ pub(super) const KEYS: [&Key; 24] = [
     &STATS_ACCESS_KEYS,
     &PROXY_EXCEPTIONS,
     &STOP_TIMEOUT_SECONDS,
+    &PACKET_LANE,
+    &PACKET_PORT,
+    &PACKET_IO,
+    &PACKET_CPUS,
+    &PACKET_EPOCH_SECONDS,
+    &REPLAY_FILTER_MIB,
+    &X25519,
+    &AF_XDP_INTERFACE,
+    &AF_XDP_QUEUE,
     &ADMIN_LISTEN,
     &SEED_LISTEN,
 ];

@@ -2,8 +2,8 @@
 
 use core::net::SocketAddr;
 
-use super::batch::{Batch, DATAGRAM_SIZE_MAX};
 use super::statistics::IoStatistics;
+use cepa_relay::packet::batch::{Batch, DATAGRAM_SIZE_MAX};
 
 /// How received bytes are cut into datagrams: pieces of a size, the last of which may be shorter. No
 /// segment size means that all of it is one datagram; one without bytes is a datagram too.

@@ -8,13 +8,13 @@ use std::os::fd::AsFd as _;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::Socket;
 
-use super::batch::{BATCH_CAPACITY_MAX, Batch, Datagram};
 use super::cut::{Cut, deliver};
 use super::name::{CONTROL_SIZE, Control, NAME_SIZE, Name, read_name, read_segment_size};
 use super::outgoing::Outgoing;
 use super::statistics::IoStatistics;
 use super::waker::Waker;
 use super::{IoKind, OpenError, PacketIo, PacketIoSettings, socket};
+use cepa_relay::packet::batch::{BATCH_CAPACITY_MAX, Batch, Datagram};
 
 /// Messages that are taken with one call: with one datagram each, as from many peers, as many as a
 /// batch of usual size has. Together 4 MiB, touched as far as messages fill them.

@@ -7,11 +7,11 @@ use std::os::fd::BorrowedFd;
 
 use rustix::io::Errno;
 
-use super::batch::{BATCH_CAPACITY_MAX, Datagram};
 use super::name::{CONTROL_SIZE, Control, NAME_SIZE, Name, write_name, write_segment_size};
 use super::runs::{Grouper, RUN_COUNT_MAX, run_count};
 use super::socket;
 use super::statistics::IoStatistics;
+use cepa_relay::packet::batch::{BATCH_CAPACITY_MAX, Datagram};
 
 /// A message: so many datagrams of the order, from a place in it.
 #[derive(Clone, Copy)]

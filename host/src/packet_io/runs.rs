@@ -5,7 +5,7 @@ use core::hash::{BuildHasher as _, Hasher as _};
 use core::net::{IpAddr, SocketAddr};
 use std::hash::RandomState;
 
-use super::batch::{BATCH_CAPACITY_MAX, Datagram};
+use cepa_relay::packet::batch::{BATCH_CAPACITY_MAX, Datagram};
 
 /// Most datagrams of a run: `UDP_MAX_SEGMENTS` of kernels before 6.9; newer ones take 128.
 pub(super) const RUN_COUNT_MAX: usize = 64;
@@ -148,7 +148,7 @@ pub(super) fn run_count(order: &[u16], datagrams: &[Datagram], count_max: usize)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packet_io::batch::Batch;
+    use cepa_relay::packet::batch::Batch;
     use proptest::prelude::*;
 
     fn peer(number: u8) -> SocketAddr {

@@ -12,11 +12,11 @@ use std::io;
 use socket2::Socket;
 
 use self::ring::Ring;
-use super::batch::{BATCH_CAPACITY_MAX, Batch, Datagram};
 use super::outgoing::Outgoing;
 use super::statistics::IoStatistics;
 use super::waker::Waker;
 use super::{IoKind, OpenError, PacketIo, PacketIoSettings, socket};
+use cepa_relay::packet::batch::{BATCH_CAPACITY_MAX, Batch, Datagram};
 
 /// One UDP socket and its ring.
 pub(super) struct Uring {

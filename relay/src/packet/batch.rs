@@ -2,9 +2,10 @@
 
 use core::net::{Ipv4Addr, SocketAddr};
 
-/// Bytes of the largest datagram that is taken or sent: 1280 (the least MTU of IPv6) without the
-/// headers of IPv6 (40) and UDP (8), so that none is ever fragmented.
-pub const DATAGRAM_SIZE_MAX: usize = 1232;
+use cepa_wire::packet::geometry::DATAGRAM_SIZE;
+
+/// Bytes of the largest datagram that is taken or sent.
+pub const DATAGRAM_SIZE_MAX: usize = DATAGRAM_SIZE;
 
 /// Most slots of a batch: 1.25 MiB of slots, what a second level cache holds. More would only wait.
 pub const BATCH_CAPACITY_MAX: usize = 1024;

@@ -16,7 +16,6 @@ use rustix::io::Errno;
 use socket2::Socket;
 
 use super::buffers::{self, Buffers, Filled};
-use crate::packet_io::batch::Batch;
 use crate::packet_io::cut::{Cut, deliver};
 use crate::packet_io::mmsg::is_passing;
 use crate::packet_io::name::{CONTROL_SIZE, NAME_SIZE, read_name, read_segment_size};
@@ -24,6 +23,7 @@ use crate::packet_io::outgoing::Prepared;
 use crate::packet_io::socket;
 use crate::packet_io::statistics::IoStatistics;
 use crate::packet_io::waker::Waker;
+use cepa_relay::packet::batch::Batch;
 
 /// Operations that are submitted at a time: more sends go in several turns.
 const SUBMISSION_COUNT: u32 = 256;
