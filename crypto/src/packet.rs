@@ -128,6 +128,11 @@ impl HopKey {
         }
     }
 
+    /// The epoch that it is for.
+    pub const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
     /// What clients build with. One multiplication.
     pub fn public_key(&self) -> X25519PublicKey {
         self.secret.public_key()

@@ -10,6 +10,7 @@
 //! the epoch two later are taken: grace periods are less than half an epoch, so there is such a time.
 
 use core::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 
 use cepa_wire::packet::epoch::Epoch;
 
@@ -77,14 +78,14 @@ impl ReplayFilters {
 
     /// Begins to empty a filter for `epoch`, unless it serves that already; no tile may take packets of the
     /// epoch that it served any more. One thread does it, step by step.
-    pub fn begin_clearing(&self, epoch: Epoch) -> Option<Clearing<'_>> {
+    pub fn begin_clearing(self: &Arc<Self>, epoch: Epoch) -> Option<Clearing> {
         let slot = self.slot(epoch);
         if slot.epoch.load(Ordering::Acquire) == epoch.0 {
             return None;
         }
         slot.epoch.store(CLEARING, Ordering::Release);
         Some(Clearing {
-            slot,
+            filters: Arc::clone(self),
             epoch,
             next: Some(0),
         })
@@ -97,20 +98,19 @@ impl ReplayFilters {
 }
 
 /// The emptying of a filter. Dropped before its end, it is begun anew.
-pub struct Clearing<'a> {
-    slot: &'a Slot,
+pub struct Clearing {
+    filters: Arc<ReplayFilters>,
     epoch: Epoch,
     next: Option<usize>,
 }
 
-impl Clearing<'_> {
+impl Clearing {
     /// Empties a slice, some ten microseconds; true at the end, when the filter serves its new epoch.
     pub fn step(&mut self) -> bool {
-        self.next = self
-            .next
-            .and_then(|from| self.slot.filter.clear_slice(from));
+        let slot = self.filters.slot(self.epoch);
+        self.next = self.next.and_then(|from| slot.filter.clear_slice(from));
         if self.next.is_none() {
-            self.slot.epoch.store(self.epoch.0, Ordering::Release);
+            slot.epoch.store(self.epoch.0, Ordering::Release);
         }
         self.next.is_none()
     }
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn each_epoch_has_its_own_memory() {
-        let filters = ReplayFilters::new(4 << 20, Epoch(6), [3; 16]);
+        let filters = Arc::new(ReplayFilters::new(4 << 20, Epoch(6), [3; 16]));
         let tag = [9; 16];
         assert_eq!(filters.insert(Epoch(6), &tag), Seen::New);
         assert_eq!(filters.insert(Epoch(7), &tag), Seen::New);
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_clearing_that_was_given_up_is_begun_anew() {
-        let filters = ReplayFilters::new(4 << 20, Epoch(1), [3; 16]);
+        let filters = Arc::new(ReplayFilters::new(4 << 20, Epoch(1), [3; 16]));
         assert_eq!(filters.insert(Epoch(1), &[1; 16]), Seen::New);
         let mut clearing = filters.begin_clearing(Epoch(3)).unwrap();
         assert!(!clearing.step());
