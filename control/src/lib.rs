@@ -1,6 +1,6 @@
 //! The control plane: what the operator wrote ([`config`], [`options`]), who is in the network
-//! ([`network_file`], [`oxend`]), who of them can be reached ([`reachability`]), who may ask us about it
-//! ([`seed`]) and how we fare ([`metrics`]).
+//! ([`network_file`], [`oxend`]), who of them can be reached ([`reachability`]), who has a packet
+//! lane ([`packet_lane`]), who may ask us about it ([`seed`]) and how we fare ([`metrics`]).
 //!
 //! It runs on tokio, on one thread, and is never on a request's way: it publishes, and nobody waits
 //! for it. If it stops, traffic flows with the last view.
@@ -13,6 +13,8 @@ pub mod metrics;
 pub mod network_file;
 pub mod options;
 pub mod oxend;
+pub mod packet_lane;
+mod peer_https;
 pub mod reachability;
 pub mod seed;
 

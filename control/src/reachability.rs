@@ -24,6 +24,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::{debug, info, warn};
 
 use crate::oxend::{OurNode, OxendHandle};
+use crate::peer_https::PeerHttps;
 pub use incoming::{IncomingTests, Kind, Notice};
 pub use scheduler::{Due, Scheduler};
 
@@ -61,7 +62,7 @@ pub(crate) async fn run(
     views: watch::Receiver<Option<Arc<OxendView>>>,
 ) -> ! {
     let begun = Instant::now();
-    let https = https::Tester::new();
+    let https = PeerHttps::new();
     let mut scheduler = Scheduler::new();
     let mut incoming = IncomingTests::new();
     let mut running = FuturesUnordered::new();
@@ -120,7 +121,7 @@ fn counts(tests: &PeerTests, wants_quic: bool) -> [(Kind, Option<u64>); 3] {
 
 /// Runs all tests of one peer at once; it passes when it passes each.
 async fn test(
-    https: &https::Tester,
+    peer_https: &PeerHttps,
     us: &OurNode,
     peer: ServiceNode,
     quic: Option<RunningTest>,
@@ -132,7 +133,7 @@ async fn test(
         }
     };
     let results = tokio::join!(
-        within(https.test(&peer)),
+        within(https::test(peer_https, &peer)),
         within(omq::test(&us.x25519, &peer)),
         within(quic),
     );

@@ -7,6 +7,7 @@
 pub mod account;
 pub mod curve;
 pub mod key;
+pub mod link;
 pub mod message;
 pub mod mnemonic;
 pub mod node_keys;

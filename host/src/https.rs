@@ -1,6 +1,7 @@
 //! The HTTPS edge (`../shared/protocol/session-node.md`, 5.4).
 
 mod body;
+mod descriptors;
 mod socket;
 
 use core::convert::Infallible;
@@ -118,10 +119,9 @@ async fn answer(tile: &Rc<Tile>, seat: &Seat, request: Request<Incoming>) -> Res
             let body = format!("{{\"version\":\"{major}.{minor}.{patch}\"}}");
             response(200, "application/json", body.into())
         }
-        (method, path) => {
-            let method = method.as_str().to_ascii_lowercase();
-            text(StatusCode::NOT_FOUND, &format!("{method} {path} Not Found"))
-        }
+        (&Method::GET, descriptors::OWN) => descriptors::own(tile, seat),
+        (&Method::GET, descriptors::ALL) => descriptors::all(tile, seat),
+        (method, path) => not_found(method, path),
     }
 }
 
@@ -173,6 +173,11 @@ fn respond(answer: Answer) -> Response<Full<Bytes>> {
     let status = answer.status;
     let (content_type, body) = answer.into_http_body();
     response(status, content_type, body)
+}
+
+fn not_found(method: &Method, path: &str) -> Response<Full<Bytes>> {
+    let method = method.as_str().to_ascii_lowercase();
+    text(StatusCode::NOT_FOUND, &format!("{method} {path} Not Found"))
 }
 
 fn text(status: StatusCode, text: &str) -> Response<Full<Bytes>> {

@@ -23,6 +23,7 @@ mod omq;
 mod onions;
 mod outside;
 pub mod packet_io;
+mod packet_settings;
 pub mod packets;
 mod random;
 mod requests;
@@ -59,6 +60,7 @@ pub use crate::edge_limits::{BODY_PROGRESS_SIZE, EdgeLimits};
 pub use crate::gate::{Entered, Entering, Gate};
 use crate::lock::DataDirLock;
 pub use crate::outside::{Outgoing, Outside, ServerAnswer};
+pub use crate::packet_settings::{HAS_PACKET_TILE, PacketBackend, PacketSettings};
 use crate::tile::TileSeed;
 pub use cepa_swarm::rate::RateLimit;
 use cepa_swarm::rate::RateLimiter;
@@ -124,6 +126,8 @@ pub struct NodeSettings {
     pub rate_limit: Option<RateLimit>,
     /// What the edges of one shard may cost.
     pub edge_limits: EdgeLimits,
+    /// The packet lane, if the node has one.
+    pub packet: Option<PacketSettings>,
 }
 
 /// Why a node does not start. Each says what to do.
@@ -235,6 +239,7 @@ pub fn start(
     let log_count = read_log_count(&data_dir, tile_count).map_err(in_data_dir)?;
     let keys = Arc::new(settings.keys);
     let stats_keys: Arc<[X25519PublicKey]> = settings.stats_keys.into();
+    let descriptors = settings.packet.as_ref().map(|packet| &packet.board);
     let stop = Arc::new(AtomicBool::new(false));
     let stores = Arc::new(StoreBoard::new(tile_count));
     let (gate, gate_ends) = gate::make_gate(tile_count);
@@ -277,6 +282,7 @@ pub fn start(
             outside: settings.outside.clone(),
             monitor_bound: monitor_bound.clone(),
             stats_keys: Arc::clone(&stats_keys),
+            descriptors: descriptors.cloned(),
             stop: Arc::clone(&stop),
         };
         let cpu = settings.shard_cpus[index];

@@ -15,6 +15,7 @@ use cepa_crypto::NodeKeys;
 use cepa_crypto::request_signature::Verifier;
 use cepa_relay::Counters;
 use cepa_relay::counters::count;
+use cepa_relay::packet::directory::DescriptorBoard;
 use cepa_storage::Settings;
 use cepa_storage::territory::Territory;
 use cepa_swarm::Health;
@@ -77,6 +78,7 @@ pub(crate) struct TileSeed {
     pub(crate) outside: Outside,
     pub(crate) monitor_bound: MonitorBound,
     pub(crate) stats_keys: Arc<[X25519PublicKey]>,
+    pub(crate) descriptors: Option<Arc<ArcSwap<DescriptorBoard>>>,
     pub(crate) stop: Arc<AtomicBool>,
 }
 
@@ -103,6 +105,8 @@ pub(crate) struct Tile {
     pub(crate) board: Arc<StoreBoard>,
     /// Who may ask for statistics.
     pub(crate) stats_keys: Arc<[X25519PublicKey]>,
+    /// What is shown of the packet lane, if there is one.
+    pub(crate) descriptors: Option<Arc<ArcSwap<DescriptorBoard>>>,
     link_count: Cell<u64>,
     /// New work is refused; what runs is finished.
     is_stopping: Cell<bool>,
@@ -283,6 +287,7 @@ async fn start(seed: TileSeed) -> Result<(Rc<Tile>, Accepting), StartError> {
         outside: seed.outside,
         board: seed.board,
         stats_keys: seed.stats_keys,
+        descriptors: seed.descriptors,
         link_count: Cell::new(0),
         is_stopping: Cell::new(false),
         missed,

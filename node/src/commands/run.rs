@@ -204,6 +204,7 @@ fn node_settings(config: Config, keys: NodeKeys, outside: Outside) -> NodeSettin
             lag_max: default_limits.lag_max.filter(|_| !is_lab),
             ..default_limits
         },
+        packet: None,
     }
 }
 

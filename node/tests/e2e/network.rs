@@ -122,6 +122,7 @@ impl Network {
             monitor_count_max: self.monitor_count_max,
             rate_limit: self.rate_limit,
             edge_limits: self.edge_limits,
+            packet: None,
         };
         let network = Arc::new(ArcSwap::from_pointee(NetworkView::new(view)));
         let running = cepa_host::start(settings, &network, &node.counters);

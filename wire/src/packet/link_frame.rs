@@ -5,7 +5,7 @@
 //! ```
 //!
 //! The first reserved byte of a data frame is the suite of the packet within; the other two are zero. A
-//! frame that is no data frame has its own length; all data frames are 1,232 bytes.
+//! frame that is no data frame has its own length; all data frames are 1,232 bytes, and all keep-alives 32.
 
 use thiserror::Error;
 
@@ -28,6 +28,8 @@ pub enum FrameType {
     Cookie = 3,
     /// A packet.
     Data = 4,
+    /// No packet: it shows that its sender has the keys.
+    KeepAlive = 5,
 }
 
 /// The clear header.
@@ -44,7 +46,7 @@ pub struct LinkHeader {
 /// Why a datagram is no link frame. Anybody may have sent it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum LinkFrameError {
-    /// Shorter than a header, longer than a datagram, or a data frame that is not 1,232 bytes.
+    /// Shorter than a header, longer than a datagram, or not as long as its type is.
     #[error("frame has the wrong size")]
     Size,
     /// No such type.
@@ -69,6 +71,7 @@ impl LinkHeader {
             2 => (FrameType::HandshakeResponse, 0),
             3 => (FrameType::Cookie, 0),
             4 => (FrameType::Data, SUITE),
+            5 => (FrameType::KeepAlive, 0),
             _ => return Err(LinkFrameError::Type),
         };
         if suite != suite_due || reserved_0 != 0 || reserved_1 != 0 {
@@ -76,6 +79,7 @@ impl LinkHeader {
         }
         let size_is_good = match frame_type {
             FrameType::Data => datagram.len() == DATAGRAM_SIZE,
+            FrameType::KeepAlive => datagram.len() == LINK_HEADER_SIZE + LINK_TAG_SIZE,
             _ => datagram.len() <= DATAGRAM_SIZE,
         };
         if !size_is_good {
@@ -137,6 +141,7 @@ mod tests {
             datagram(frame_type, LINK_HEADER_SIZE);
             datagram(frame_type, DATAGRAM_SIZE);
         }
+        datagram(FrameType::KeepAlive, 32);
     }
 
     #[test]
@@ -148,12 +153,15 @@ mod tests {
             bytes
         };
         let long = [&with(0, 1)[..], &[0]].concat();
+        let mut keep_alive = datagram(FrameType::KeepAlive, 32);
+        keep_alive.push(0);
         let cases = [
             (Vec::new(), LinkFrameError::Size),
             (data[..15].to_vec(), LinkFrameError::Size),
             (data[..1231].to_vec(), LinkFrameError::Size),
             (with(0, 0), LinkFrameError::Type),
-            (with(0, 5), LinkFrameError::Type),
+            (with(0, 6), LinkFrameError::Type),
+            (keep_alive, LinkFrameError::Size),
             (with(0, 1), LinkFrameError::Suite),
             (with(1, 0), LinkFrameError::Suite),
             (with(2, 1), LinkFrameError::Suite),
