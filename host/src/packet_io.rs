@@ -13,6 +13,7 @@ mod socket;
 mod statistics;
 mod uring;
 mod waker;
+mod xdp;
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -70,6 +71,17 @@ pub enum IoKind {
     Mmsg,
 }
 
+impl IoKind {
+    /// What it is called.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::IoUring => "io_uring",
+            Self::AfXdp => "AF_XDP",
+            Self::Mmsg => "recvmmsg",
+        }
+    }
+}
+
 /// Which back end is wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum IoChoice {
@@ -78,8 +90,31 @@ pub enum IoChoice {
     Auto,
     /// `io_uring`.
     IoUring,
+    /// `AF_XDP` on an interface; needs root, or `CAP_NET_RAW`, `CAP_NET_ADMIN` and
+    /// `CAP_BPF`.
+    AfXdp(XdpSettings),
     /// `recvmmsg`.
     Mmsg,
+}
+
+/// Where `AF_XDP` takes its frames.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct XdpSettings {
+    /// The interface, which has the address that is listened on.
+    pub interface: String,
+    /// Its queue: what comes by others goes through the kernel to the same port.
+    pub queue: u32,
+    /// Who runs the program.
+    pub mode: XdpMode,
+}
+
+/// Who runs the XDP program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum XdpMode {
+    /// The driver, before the kernel makes anything of a frame; without copies, if it can.
+    Native,
+    /// The kernel, on any interface; it has made a packet of the frame by then.
+    Generic,
 }
 
 /// What is opened.
@@ -118,6 +153,9 @@ pub enum OpenError {
     /// No `io_uring`, or one without what we need (Linux 6.1).
     #[error("io_uring: {0}")]
     IoUring(io::Error),
+    /// No `AF_XDP`, or no such interface or queue.
+    #[error("AF_XDP: {0}")]
+    AfXdp(io::Error),
     /// A socket or an eventfd can't be made.
     #[error("cannot make a socket for packets: {0}")]
     Socket(io::Error),
@@ -126,20 +164,55 @@ pub enum OpenError {
 /// Opens the back end that is wanted, or the next one that works: then one warning says why, and what
 /// to do. An error is one that no back end would mend.
 pub fn open(settings: &PacketIoSettings) -> Result<Box<dyn PacketIo>, OpenError> {
-    if settings.choice == IoChoice::Mmsg {
-        return Ok(Box::new(mmsg::Mmsg::open(settings)?));
+    let mut failures = Vec::new();
+    let opened = open_best(settings, &mut failures)?;
+    if !failures.is_empty() {
+        tracing::warn!(
+            "packets go by {}, which costs more than what was wanted: {}",
+            opened.kind().name(),
+            failures.join("; ")
+        );
     }
-    match uring::Uring::open(settings) {
-        Ok(uring) => Ok(Box::new(uring)),
-        Err(OpenError::IoUring(error)) => {
-            let io = mmsg::Mmsg::open(settings)?;
-            tracing::warn!(
-                "packets go by recvmmsg, which costs more: io_uring does not work here ({error}); {}",
-                "it needs Linux 6.1, kernel.io_uring_disabled=0, and a container whose seccomp profile \
-                 allows it; or say in the configuration that recvmmsg is wanted"
-            );
-            Ok(Box::new(io))
+    Ok(opened)
+}
+
+/// Opens the first that works; says what of the others failed, and what to do.
+fn open_best(
+    settings: &PacketIoSettings,
+    failures: &mut Vec<String>,
+) -> Result<Box<dyn PacketIo>, OpenError> {
+    if let IoChoice::AfXdp(xdp) = &settings.choice {
+        match xdp::Xdp::open(settings, xdp) {
+            Ok(xdp) => return Ok(Box::new(xdp)),
+            Err(OpenError::AfXdp(error)) => failures.push(xdp_advice(xdp, &error)),
+            Err(error) => return Err(error),
         }
-        Err(error) => Err(error),
     }
+    if settings.choice != IoChoice::Mmsg {
+        match uring::Uring::open(settings) {
+            Ok(uring) => return Ok(Box::new(uring)),
+            Err(OpenError::IoUring(error)) => failures.push(format!(
+                "io_uring does not work here ({error}): it needs Linux 6.1, the sysctl \
+                 kernel.io_uring_disabled=0, and a seccomp profile that allows it; or set recvmmsg"
+            )),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Box::new(mmsg::Mmsg::open(settings)?))
+}
+
+fn xdp_advice(xdp: &XdpSettings, error: &io::Error) -> String {
+    let advice = match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "run with CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF, or set io_uring"
+        }
+        io::ErrorKind::ResourceBusy => {
+            "another program is attached there or has the queue: remove it, or set io_uring"
+        }
+        _ => "check that interface and queue exist, try the generic mode, or set io_uring",
+    };
+    format!(
+        "AF_XDP on {} queue {} does not work ({error}): {advice}",
+        xdp.interface, xdp.queue
+    )
 }

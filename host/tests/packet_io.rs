@@ -13,7 +13,7 @@ mod bed;
 mod suite;
 
 use bed::Kind;
-use cepa_host::packet_io::IoChoice;
+use cepa_host::packet_io::{IoChoice, XdpMode};
 
 /// A test of each case, on one kind of bed.
 macro_rules! suite_on {
@@ -51,3 +51,16 @@ suite_on!(mmsg_ipv4, Kind::loopback(IoChoice::Mmsg, false));
 suite_on!(mmsg_ipv6, Kind::loopback(IoChoice::Mmsg, true));
 suite_on!(uring_ipv4, Kind::loopback(IoChoice::IoUring, false));
 suite_on!(uring_ipv6, Kind::loopback(IoChoice::IoUring, true));
+suite_on!(xdp_generic_ipv4, Kind::xdp(XdpMode::Generic, false));
+suite_on!(xdp_generic_ipv6, Kind::xdp(XdpMode::Generic, true));
+suite_on!(xdp_native_ipv4, Kind::xdp(XdpMode::Native, false));
+suite_on!(xdp_native_ipv6, Kind::xdp(XdpMode::Native, true));
+
+#[test]
+fn frames_pass_the_stack_by() {
+    for mode in [XdpMode::Generic, XdpMode::Native] {
+        for is_ipv6 in [false, true] {
+            bed::run(Kind::xdp(mode, is_ipv6), suite::frames_pass_the_stack_by);
+        }
+    }
+}

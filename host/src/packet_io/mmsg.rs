@@ -3,7 +3,7 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::Socket;
@@ -50,13 +50,37 @@ impl Mmsg {
     }
 
     /// Takes what is there, as far as there is room.
-    fn take(&mut self, batch: &mut Batch) -> io::Result<()> {
+    pub(super) fn take(&mut self, batch: &mut Batch) -> io::Result<()> {
         while self.incoming.deliver(batch, &mut self.statistics) && !batch.is_full() {
             if self.incoming.receive(&self.socket)? == 0 {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// Sends some of a batch; gives how many the kernel took.
+    pub(super) fn send_some(
+        &mut self,
+        part: &[Datagram],
+        indexes: impl Iterator<Item = u16>,
+    ) -> usize {
+        let mut prepared = self.outgoing.prepare(part, indexes, &mut self.statistics);
+        prepared.send_all(self.socket.as_fd());
+        let sent = prepared.sent();
+        let again = self.outgoing.prepare_again(part, &mut self.statistics);
+        again.map_or(sent, |mut again| {
+            again.send_all(self.socket.as_fd());
+            sent + again.sent()
+        })
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    pub(super) const fn own_waker(&self) -> &Waker {
+        &self.waker
     }
 }
 
@@ -69,23 +93,15 @@ impl PacketIo for Mmsg {
         batch.clear();
         self.take(batch)?;
         if let Some(wait) = wait.filter(|_| batch.is_empty()) {
-            wait_for(&self.socket, &self.waker, wait)?;
+            wait_for([self.socket.as_fd()], &self.waker, wait)?;
             self.take(batch)?;
         }
         Ok(batch.len())
     }
 
     fn send(&mut self, datagrams: &[Datagram]) -> io::Result<usize> {
-        let mut sent = 0;
-        for part in datagrams.chunks(BATCH_CAPACITY_MAX) {
-            let mut prepared = self.outgoing.prepare(part, &mut self.statistics);
-            prepared.send_all(self.socket.as_fd());
-            sent += prepared.sent();
-            if let Some(mut again) = self.outgoing.prepare_again(part, &mut self.statistics) {
-                again.send_all(self.socket.as_fd());
-                sent += again.sent();
-            }
-        }
+        let parts = datagrams.chunks(BATCH_CAPACITY_MAX);
+        let sent = parts.map(|part| self.send_some(part, 0..)).sum();
         Ok(sent)
     }
 
@@ -105,24 +121,29 @@ impl PacketIo for Mmsg {
     }
 }
 
-/// Waits until a socket has something, somebody wakes, or the time is over; wakes are taken.
-pub(super) fn wait_for(
-    socket: &impl std::os::fd::AsFd,
+/// Waits until one of some sockets has something, somebody wakes, or the time is over; wakes are taken.
+pub(super) fn wait_for<const COUNT: usize>(
+    sockets: [BorrowedFd<'_>; COUNT],
     waker: &Waker,
     wait: Duration,
 ) -> io::Result<()> {
     // What the kernel can't count to is for ever.
     let timeout = Timespec::try_from(wait).ok();
-    let event = waker.fd();
-    let mut ends = [
-        PollFd::new(socket, PollFlags::IN),
-        PollFd::new(&event, PollFlags::IN),
-    ];
+    let event = [waker.fd()];
+    let mut ends = sockets
+        .iter()
+        .chain(&event)
+        .map(|end| PollFd::new(end, PollFlags::IN));
+    let mut ends: [PollFd<'_>; 3] = core::array::from_fn(|_| {
+        ends.next()
+            .unwrap_or_else(|| PollFd::new(&event[0], PollFlags::IN))
+    });
     match poll(&mut ends, timeout.as_ref()) {
         Ok(_) | Err(rustix::io::Errno::INTR) => {}
         Err(error) => return Err(error.into()),
     }
-    if !ends[1].revents().is_empty() {
+    // The last is the eventfd, or it again.
+    if !ends[2].revents().is_empty() {
         waker.take();
     }
     Ok(())

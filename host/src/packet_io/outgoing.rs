@@ -60,14 +60,17 @@ impl Outgoing {
         }
     }
 
-    /// Makes messages of these datagrams, of which there are at most [`BATCH_CAPACITY_MAX`].
+    /// Makes messages of those of these datagrams, of which there are at most [`BATCH_CAPACITY_MAX`],
+    /// whose indexes are given.
     pub(super) fn prepare<'a>(
         &'a mut self,
         datagrams: &'a [Datagram],
+        indexes: impl Iterator<Item = u16>,
         statistics: &'a mut IoStatistics,
     ) -> Prepared<'a> {
         self.order.clear();
-        self.order.extend_from_slice(self.grouper.order(datagrams));
+        let order = self.grouper.order(datagrams, indexes);
+        self.order.extend_from_slice(order);
         self.is_again = false;
         self.lay_out(datagrams, self.run_count_max)
             .prepared(statistics)

@@ -50,14 +50,21 @@ impl Grouper {
         }
     }
 
-    /// The indexes of the datagrams (at most [`BATCH_CAPACITY_MAX`] of them), those to one peer side by
-    /// side.
-    pub(super) fn order(&mut self, datagrams: &[Datagram]) -> &[u16] {
+    /// The indexes of those datagrams (of the first [`BATCH_CAPACITY_MAX`]) whose indexes are given, those
+    /// to one peer side by side. No index is given twice.
+    pub(super) fn order(
+        &mut self,
+        datagrams: &[Datagram],
+        indexes: impl Iterator<Item = u16>,
+    ) -> &[u16] {
         self.next.clear();
+        self.next
+            .resize(datagrams.len().min(BATCH_CAPACITY_MAX), NONE);
         self.order.clear();
-        for (index, datagram) in (0_u16..).zip(datagrams).take(BATCH_CAPACITY_MAX) {
-            self.next.push(NONE);
-            self.add(index, datagram.peer(), datagrams);
+        for index in indexes.take(self.next.len()) {
+            if let Some(datagram) = datagrams.get(usize::from(index)) {
+                self.add(index, datagram.peer(), datagrams);
+            }
         }
         for group in self.groups.drain(..) {
             if let Some(bucket) = self.buckets.get_mut(usize::from(group.bucket)) {
@@ -194,7 +201,7 @@ mod tests {
             let mut grouper = Grouper::new();
             // Twice: nothing stays of the first.
             for _ in 0..2 {
-                let order = grouper.order(batch.datagrams()).to_vec();
+                let order = grouper.order(batch.datagrams(), 0..1000).to_vec();
                 let mut expected: Vec<u16> = Vec::new();
                 let mut seen = Vec::new();
                 for number in &peers {

@@ -25,7 +25,11 @@ pub struct IoStatistics {
     pub exhausted: u64,
     /// Datagrams that the kernel dropped before we saw them, since we were too slow; none if unknown.
     pub kernel_dropped: Option<u64>,
-    /// Sends by another socket, since the way to the peer was not known or not ours (`AF_XDP` only).
+    /// Datagrams that came by the kernel's stack all the same (`AF_XDP` only): by another queue, in
+    /// fragments. They count as received too. If they are many, the queue is the wrong one.
+    pub received_otherwise: u64,
+    /// Datagrams sent by the kernel's stack, since the way to the peer was not known or not ours (`AF_XDP` only). They
+    /// count as sent too.
     pub sent_otherwise: u64,
     /// Datagrams that could not be sent.
     pub failures: SendFailures,
@@ -57,6 +61,18 @@ impl SendFailures {
             .saturating_add(self.too_large)
             .saturating_add(self.forbidden)
             .saturating_add(self.other)
+    }
+
+    /// Those of two sockets.
+    pub(super) const fn plus(&self, other: &Self) -> Self {
+        Self {
+            full: self.full + other.full,
+            unreachable: self.unreachable + other.unreachable,
+            refused: self.refused + other.refused,
+            too_large: self.too_large + other.too_large,
+            forbidden: self.forbidden + other.forbidden,
+            other: self.other + other.other,
+        }
     }
 
     /// Counts datagrams that failed together.

@@ -68,7 +68,7 @@ impl PacketIo for Uring {
     fn send(&mut self, datagrams: &[Datagram]) -> io::Result<usize> {
         let mut sent = 0;
         for part in datagrams.chunks(BATCH_CAPACITY_MAX) {
-            let mut prepared = self.outgoing.prepare(part, &mut self.statistics);
+            let mut prepared = self.outgoing.prepare(part, 0.., &mut self.statistics);
             self.ring.send_all(&mut prepared)?;
             sent += prepared.sent();
             if let Some(mut again) = self.outgoing.prepare_again(part, &mut self.statistics) {

@@ -2,9 +2,15 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
+use std::fs::File;
+use std::io;
 use std::net::UdpSocket;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::process::Command;
 
-use cepa_host::packet_io::{IoChoice, IoKind, PacketIo, PacketIoSettings, open};
+use cepa_host::packet_io::{
+    IoChoice, IoKind, PacketIo, PacketIoSettings, XdpMode, XdpSettings, open,
+};
 
 /// How long anything may take before it has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -16,23 +22,66 @@ pub(crate) struct Kind {
 }
 
 impl Kind {
+    /// Over loopback.
     pub(crate) fn loopback(choice: IoChoice, is_ipv6: bool) -> Self {
         Self { choice, is_ipv6 }
+    }
+
+    /// Over a pair of virtual interfaces.
+    pub(crate) fn xdp(mode: XdpMode, is_ipv6: bool) -> Self {
+        let choice = IoChoice::AfXdp(XdpSettings {
+            interface: NEAR.to_owned(),
+            queue: 0,
+            mode,
+        });
+        Self { choice, is_ipv6 }
+    }
+
+    fn settings(&self, ip: IpAddr) -> PacketIoSettings {
+        PacketIoSettings {
+            choice: self.choice.clone(),
+            ..PacketIoSettings::new(SocketAddr::new(ip, 0))
+        }
     }
 }
 
 /// A back end that is open, and who is on the other side.
 pub(crate) struct Bed {
     pub(crate) io: Box<dyn PacketIo>,
+    settings: PacketIoSettings,
     far_ip: IpAddr,
+    pair: Option<Pair>,
 }
 
 impl Bed {
     /// A plain socket on the other side.
     pub(crate) fn peer(&self) -> UdpSocket {
-        let socket = UdpSocket::bind((self.far_ip, 0)).unwrap();
+        let socket = self.on_far_side(|| UdpSocket::bind((self.far_ip, 0)).unwrap());
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket
+    }
+
+    /// A plain socket at an address that is not of the far side's network, but reached by it.
+    pub(crate) fn peer_behind_gateway(&self) -> UdpSocket {
+        let (behind, size) = match self.far_ip {
+            IpAddr::V4(_) => (IpAddr::from([10, 99, 0, 1]), 32),
+            IpAddr::V6(_) => (IpAddr::from([0xfd99, 0, 0, 0, 0, 0, 0, 1]), 128),
+        };
+        self.on_far_side(|| ip(&format!("addr add {behind}/{size} dev lo")).unwrap());
+        ip(&format!("route add {behind}/{size} via {}", self.far_ip)).unwrap();
+        let socket = self.on_far_side(|| UdpSocket::bind((behind, 0)).unwrap());
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket
+    }
+
+    /// Closes the back end and opens it anew.
+    pub(crate) fn reopen(&mut self) {
+        let kind = self.io.kind();
+        let second = open(&self.settings).unwrap();
+        assert_ne!(second.kind(), kind, "one has the queue");
+        self.io = second;
+        self.io = open(&self.settings).unwrap();
+        assert_eq!(self.io.kind(), kind);
     }
 
     /// A back end on the other side, which joins what it sends.
@@ -41,17 +90,33 @@ impl Bed {
             choice: IoChoice::Mmsg,
             ..PacketIoSettings::new(SocketAddr::new(self.far_ip, 0))
         };
-        open(&settings).unwrap()
+        self.on_far_side(|| open(&settings).unwrap())
     }
 
     /// Where nobody listens.
     pub(crate) fn dead(&self) -> SocketAddr {
         self.peer().local_addr().unwrap()
     }
+
+    fn on_far_side<T>(&self, make: impl FnOnce() -> T) -> T {
+        let Some(pair) = &self.pair else {
+            return make();
+        };
+        enter(&pair.far).unwrap();
+        let made = make();
+        enter(&pair.near).unwrap();
+        made
+    }
 }
 
 /// Runs a case, or says why not.
 pub(crate) fn run(kind: Kind, case: fn(Bed)) {
+    if matches!(kind.choice, IoChoice::AfXdp(_)) {
+        // A thread of its own, since it moves to other namespaces.
+        let thread = std::thread::spawn(move || run_on_pair(&kind, case));
+        thread.join().unwrap();
+        return;
+    }
     let ip = if kind.is_ipv6 {
         IpAddr::V6(Ipv6Addr::LOCALHOST)
     } else {
@@ -61,18 +126,118 @@ pub(crate) fn run(kind: Kind, case: fn(Bed)) {
         eprintln!("skipped: this machine has no {ip}");
         return;
     }
+    let settings = kind.settings(ip);
+    let io = open(&settings).unwrap();
     let expected = match kind.choice {
         IoChoice::Mmsg => IoKind::Mmsg,
-        IoChoice::Auto | IoChoice::IoUring => IoKind::IoUring,
+        _ => IoKind::IoUring,
     };
-    let settings = PacketIoSettings {
-        choice: kind.choice,
-        ..PacketIoSettings::new(SocketAddr::new(ip, 0))
-    };
-    let io = open(&settings).unwrap();
     if io.kind() != expected {
-        eprintln!("skipped: {expected:?} does not work here");
+        eprintln!("skipped: {} does not work here", expected.name());
         return;
     }
-    case(Bed { io, far_ip: ip });
+    case(Bed {
+        io,
+        settings,
+        far_ip: ip,
+        pair: None,
+    });
+}
+
+fn run_on_pair(kind: &Kind, case: fn(Bed)) {
+    let pair = match Pair::new() {
+        Ok(pair) => pair,
+        Err(error) => {
+            eprintln!("skipped: no pair of network namespaces here: {error}");
+            return;
+        }
+    };
+    enter(&pair.near).unwrap();
+    let [near_ip, far_ip] = if kind.is_ipv6 {
+        [NEAR_IPV6, FAR_IPV6].map(IpAddr::V6)
+    } else {
+        [NEAR_IPV4, FAR_IPV4].map(IpAddr::V4)
+    };
+    let settings = kind.settings(near_ip);
+    let io = open(&settings).unwrap();
+    if io.kind() != IoKind::AfXdp {
+        eprintln!("skipped: AF_XDP does not work here");
+        return;
+    }
+    case(Bed {
+        io,
+        settings,
+        far_ip,
+        pair: Some(pair),
+    });
+}
+
+const NEAR: &str = "cepa-near";
+const FAR: &str = "cepa-far";
+const NEAR_IPV4: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+const FAR_IPV4: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+const NEAR_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 1);
+const FAR_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 2);
+
+/// Two network namespaces, joined by a pair of interfaces. They go with the last that is in them.
+struct Pair {
+    near: File,
+    far: File,
+}
+
+impl Pair {
+    fn new() -> io::Result<Self> {
+        let pair = Self {
+            near: namespace()?,
+            far: namespace()?,
+        };
+        enter(&pair.near)?;
+        let far = format!("/proc/{}/fd/{}", std::process::id(), pair.far.as_raw_fd());
+        ip(&format!(
+            "link add {NEAR} type veth peer name {FAR} netns {far}"
+        ))?;
+        set_up(NEAR, NEAR_IPV4, NEAR_IPV6)?;
+        enter(&pair.far)?;
+        set_up(FAR, FAR_IPV4, FAR_IPV6)?;
+        // Joined datagrams are cut before they leave, as a network card does it.
+        ip(&format!("link set {FAR} gso_max_segs 1"))?;
+        Ok(pair)
+    }
+}
+
+fn set_up(interface: &str, ipv4: Ipv4Addr, ipv6: Ipv6Addr) -> io::Result<()> {
+    ip("link set lo up")?;
+    ip(&format!("addr add {ipv4}/24 dev {interface}"))?;
+    ip(&format!("addr add {ipv6}/64 dev {interface} nodad"))?;
+    ip(&format!("link set {interface} up"))
+}
+
+fn ip(arguments: &str) -> io::Result<()> {
+    let output = Command::new("ip").args(arguments.split(' ')).output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&output.stderr);
+    Err(io::Error::other(format!("ip {arguments}: {text}")))
+}
+
+/// A new one.
+fn namespace() -> io::Result<File> {
+    let thread = std::thread::spawn(|| {
+        #[expect(
+            deprecated,
+            reason = "it is about memory only where files are unshared"
+        )]
+        rustix::thread::unshare(rustix::thread::UnshareFlags::NEWNET)?;
+        File::open("/proc/thread-self/ns/net")
+    });
+    let failed = |_| io::Error::other("the thread failed");
+    thread.join().map_err(failed)?
+}
+
+/// Moves this thread.
+fn enter(namespace: &File) -> io::Result<()> {
+    let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+    rustix::thread::move_into_link_name_space(namespace.as_fd(), kind)?;
+    Ok(())
 }

@@ -322,3 +322,39 @@ pub(crate) fn a_bounded_flood_is_sent_without_waiting(mut bed: Bed) {
     let total = statistics.sent + statistics.failures.total();
     assert_eq!(total, u64::try_from(attempted).unwrap());
 }
+
+/// `AF_XDP` alone: what can goes past the kernel's stack, over a gateway too, and nothing stays behind.
+pub(crate) fn frames_pass_the_stack_by(mut bed: Bed) {
+    let mut batch = Batch::new(64);
+    let far = [bed.peer(), bed.peer_behind_gateway()];
+    let mut sent = 0;
+    for round in 0..50 {
+        for peer in &far {
+            batch.clear();
+            for number in 0..20 {
+                assert!(batch.push(peer.local_addr().unwrap(), &pattern(900, number)));
+            }
+            assert_eq!(bed.io.send(batch.datagrams()).unwrap(), 20);
+            sent += 20;
+            assert_eq!(receive_plain(peer, 20).len(), 20);
+            peer.send_to(&pattern(900, round), bed.io.local_address())
+                .unwrap();
+            assert_eq!(receive(&mut *bed.io, &mut batch, 1).len(), 1);
+        }
+    }
+    let statistics = bed.io.statistics();
+    assert_eq!((statistics.sent, statistics.received), (sent, 100));
+    assert_eq!(
+        (statistics.received_otherwise, statistics.malformed),
+        (0, 0)
+    );
+    // The first to each go by the stack, until it knows the neighbour.
+    assert!(statistics.sent_otherwise > 0);
+    assert!(statistics.sent_otherwise < sent / 2, "{statistics:?}");
+    // A second on the same queue has no room; when the first is gone it has.
+    bed.reopen();
+    let peer = &far[0];
+    peer.send_to(b"again", bed.io.local_address()).unwrap();
+    assert_eq!(receive(&mut *bed.io, &mut batch, 1).len(), 1);
+    assert_eq!(bed.io.statistics().received_otherwise, 0);
+}
