@@ -24,6 +24,7 @@ mod onions;
 mod outside;
 pub mod packet_io;
 mod packet_settings;
+mod packet_tile;
 pub mod packets;
 mod random;
 mod requests;
@@ -60,7 +61,8 @@ pub use crate::edge_limits::{BODY_PROGRESS_SIZE, EdgeLimits};
 pub use crate::gate::{Entered, Entering, Gate};
 use crate::lock::DataDirLock;
 pub use crate::outside::{Outgoing, Outside, ServerAnswer};
-pub use crate::packet_settings::{HAS_PACKET_TILE, PacketBackend, PacketSettings};
+pub use crate::packet_settings::{PacketBackend, PacketSettings};
+use crate::packet_tile::RunningTile;
 use crate::tile::TileSeed;
 pub use cepa_swarm::rate::RateLimit;
 use cepa_swarm::rate::RateLimiter;
@@ -166,6 +168,14 @@ pub enum StartError {
         /// Why.
         reason: String,
     },
+    /// The packet tile does not start.
+    #[error("cannot take packets at {address}: {reason}")]
+    PacketTile {
+        /// UDP address.
+        address: SocketAddr,
+        /// Why.
+        reason: String,
+    },
     /// The certificate can't be made or read.
     #[error("cannot make the TLS certificate: {0}")]
     Certificate(String),
@@ -177,6 +187,7 @@ pub struct RunningNode {
     stores: Arc<StoreBoard>,
     gate: Gate,
     tiles: Vec<ExecutorJoinHandle<()>>,
+    packet_tile: Option<RunningTile>,
     /// Held until the last shard has stopped.
     _lock: DataDirLock,
 }
@@ -208,8 +219,30 @@ impl RunningNode {
         Ok(self)
     }
 
+    fn with_packet_tile(
+        mut self,
+        settings: Option<PacketSettings>,
+        bind_ip: Ipv4Addr,
+    ) -> Result<Self, StartError> {
+        let Some(settings) = settings else {
+            return Ok(self);
+        };
+        let stop = Arc::clone(&self.stop);
+        match packet_tile::spawn(settings, bind_ip, self.gate(), stop) {
+            Ok(tile) => self.packet_tile = Some(tile),
+            Err(error) => {
+                self.stop();
+                return Err(error);
+            }
+        }
+        Ok(self)
+    }
+
     /// Waits until every shard has stopped; the error names what went wrong.
     pub fn join(self) -> Result<(), String> {
+        if let Some(tile) = self.packet_tile {
+            tile.join()?;
+        }
         for tile in self.tiles {
             tile.join().map_err(|error| error.to_string())?;
         }
@@ -250,6 +283,7 @@ pub fn start(
         stores: Arc::clone(&stores),
         gate,
         tiles: Vec::new(),
+        packet_tile: None,
         _lock: lock,
     };
     let anew = missed::make_anew(tile_count);
@@ -289,7 +323,8 @@ pub fn start(
         node.tiles.push(spawn(seed, cpu, report.clone())?);
     }
     drop(report);
-    node.once_started(&reports)
+    node.once_started(&reports)?
+        .with_packet_tile(settings.packet, settings.bind_ip)
 }
 
 /// Runs a shard on a core.

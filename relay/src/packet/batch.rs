@@ -134,6 +134,11 @@ impl Batch {
         Some(slot)
     }
 
+    /// Gives the slot that was taken last back.
+    pub const fn give_back(&mut self) {
+        self.count = self.count.saturating_sub(1);
+    }
+
     /// Adds a datagram; false if all slots are in use or it is too large.
     #[must_use]
     pub fn push(&mut self, peer: SocketAddr, bytes: &[u8]) -> bool {

@@ -118,13 +118,13 @@ impl<T> DelayWheel<T> {
     }
 
     /// When something is due that is not yet, or `None` when nothing waits. Looks at each millisecond up
-    /// to the next item, and no further than `horizon_millis`: then that is the answer.
-    pub fn next_due(&self, horizon_millis: u32) -> Option<Timestamp> {
+    /// to the next item, and no further than the horizon: then that is the answer.
+    pub fn next_due(&self, horizon: Duration) -> Option<Timestamp> {
         if self.waiting_count == 0 {
             return None;
         }
+        let horizon = self.current.saturating_add(horizon).as_millis();
         let current = self.current.as_millis();
-        let horizon = current.saturating_add(u64::from(horizon_millis));
         let due = (current..horizon).find(|at| self.slots[slot_of(*at)] != NONE);
         Some(Timestamp::from_millis(due.unwrap_or(horizon)))
     }
@@ -177,12 +177,15 @@ mod tests {
         wheel.insert('b', millis(10), at(0)).unwrap();
         wheel.insert('c', DELAY_MAX, at(0)).unwrap();
         assert_eq!(due(&mut wheel, at(0)), ['a']);
-        assert_eq!(wheel.next_due(100), Some(at(10)));
+        assert_eq!(wheel.next_due(millis(100)), Some(at(10)));
         assert_eq!(due(&mut wheel, at(9)), []);
         assert_eq!(due(&mut wheel, at(500)), ['b']);
-        assert_eq!(wheel.next_due(100), Some(at(600)));
+        assert_eq!(wheel.next_due(millis(100)), Some(at(600)));
         assert_eq!(due(&mut wheel, at(60_000)), ['c']);
-        assert_eq!((wheel.next_due(100), wheel.waiting_count()), (None, 0));
+        assert_eq!(
+            (wheel.next_due(millis(100)), wheel.waiting_count()),
+            (None, 0)
+        );
     }
 
     #[test]
