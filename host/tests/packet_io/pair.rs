@@ -7,7 +7,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::process::Command;
 
 pub(crate) const NEAR: &str = "cepa-near";
-const FAR: &str = "cepa-far";
+pub(crate) const FAR: &str = "cepa-far";
 pub(crate) const NEAR_IPV4: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 pub(crate) const FAR_IPV4: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 pub(crate) const NEAR_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 1);
@@ -33,14 +33,14 @@ impl Pair {
         set_up(NEAR, NEAR_IPV4, NEAR_IPV6)?;
         enter(&pair.far)?;
         set_up(FAR, FAR_IPV4, FAR_IPV6)?;
-        // Joined datagrams are cut before they leave, as a network card does it.
-        ip(&format!("link set {FAR} gso_max_segs 1"))?;
         Ok(pair)
     }
 }
 
 fn set_up(interface: &str, ipv4: Ipv4Addr, ipv6: Ipv6Addr) -> io::Result<()> {
     ip("link set lo up")?;
+    // Joined datagrams are cut before they leave, as a network card does it.
+    ip(&format!("link set {interface} gso_max_segs 1"))?;
     ip(&format!("addr add {ipv4}/24 dev {interface}"))?;
     ip(&format!("addr add {ipv6}/64 dev {interface} nodad"))?;
     ip(&format!("link set {interface} up"))
