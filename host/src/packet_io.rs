@@ -216,3 +216,66 @@ fn xdp_advice(xdp: &XdpSettings, error: &io::Error) -> String {
         xdp.interface, xdp.queue
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use core::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn what_does_not_work_is_said_and_the_next_is_taken() {
+        let settings = PacketIoSettings {
+            choice: IoChoice::AfXdp(XdpSettings {
+                interface: "nowhere".to_owned(),
+                queue: 0,
+                mode: XdpMode::Generic,
+            }),
+            ..PacketIoSettings::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+        };
+        let mut failures = Vec::new();
+        let opened = open_best(&settings, &mut failures).unwrap();
+        assert_ne!(opened.kind(), IoKind::AfXdp);
+        assert!(failures[0].contains("nowhere") && failures[0].contains("check that"));
+    }
+
+    #[test]
+    fn a_port_is_shared_by_those_that_want_to() {
+        for choice in [IoChoice::Mmsg, IoChoice::Auto] {
+            let mut settings = PacketIoSettings {
+                choice,
+                ..PacketIoSettings::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+            };
+            let first = open(&settings).unwrap();
+            settings.address = first.local_address();
+            assert_eq!(open(&settings).unwrap().local_address(), settings.address);
+            let alone = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            settings.address = alone.local_addr().unwrap();
+            let error = open(&settings).err().unwrap();
+            assert!(matches!(error, OpenError::Bind { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn one_socket_has_both_families() {
+        for choice in [IoChoice::Mmsg, IoChoice::Auto] {
+            let settings = PacketIoSettings {
+                choice,
+                ..PacketIoSettings::new(SocketAddr::from((core::net::Ipv6Addr::UNSPECIFIED, 0)))
+            };
+            // A machine without IPv6 has nothing to show.
+            let Ok(mut io) = open(&settings) else { return };
+            let peer = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let to = (Ipv4Addr::LOCALHOST, io.local_address().port());
+            peer.send_to(b"there", to).unwrap();
+            let mut batch = Batch::new(8);
+            let wait = Some(Duration::from_secs(10));
+            assert_eq!(io.receive(&mut batch, wait).unwrap(), 1);
+            assert_eq!(batch.datagrams()[0].peer(), peer.local_addr().unwrap());
+            assert_eq!(io.send(batch.datagrams()).unwrap(), 1);
+            peer.set_read_timeout(wait).unwrap();
+            let mut buffer = [0; 8];
+            assert_eq!(peer.recv_from(&mut buffer).unwrap().0, 5);
+        }
+    }
+}

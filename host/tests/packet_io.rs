@@ -9,6 +9,8 @@
 
 #[path = "packet_io/bed.rs"]
 mod bed;
+#[path = "packet_io/pair.rs"]
+mod pair;
 #[path = "packet_io/suite.rs"]
 mod suite;
 

@@ -2,15 +2,13 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
-use std::fs::File;
-use std::io;
 use std::net::UdpSocket;
-use std::os::fd::{AsFd as _, AsRawFd as _};
-use std::process::Command;
 
 use cepa_host::packet_io::{
     IoChoice, IoKind, PacketIo, PacketIoSettings, XdpMode, XdpSettings, open,
 };
+
+use crate::pair::{FAR_IPV4, FAR_IPV6, NEAR, NEAR_IPV4, NEAR_IPV6, Pair, enter, ip};
 
 /// How long anything may take before it has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -170,74 +168,4 @@ fn run_on_pair(kind: &Kind, case: fn(Bed)) {
         far_ip,
         pair: Some(pair),
     });
-}
-
-const NEAR: &str = "cepa-near";
-const FAR: &str = "cepa-far";
-const NEAR_IPV4: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
-const FAR_IPV4: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
-const NEAR_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 1);
-const FAR_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 2);
-
-/// Two network namespaces, joined by a pair of interfaces. They go with the last that is in them.
-struct Pair {
-    near: File,
-    far: File,
-}
-
-impl Pair {
-    fn new() -> io::Result<Self> {
-        let pair = Self {
-            near: namespace()?,
-            far: namespace()?,
-        };
-        enter(&pair.near)?;
-        let far = format!("/proc/{}/fd/{}", std::process::id(), pair.far.as_raw_fd());
-        ip(&format!(
-            "link add {NEAR} type veth peer name {FAR} netns {far}"
-        ))?;
-        set_up(NEAR, NEAR_IPV4, NEAR_IPV6)?;
-        enter(&pair.far)?;
-        set_up(FAR, FAR_IPV4, FAR_IPV6)?;
-        // Joined datagrams are cut before they leave, as a network card does it.
-        ip(&format!("link set {FAR} gso_max_segs 1"))?;
-        Ok(pair)
-    }
-}
-
-fn set_up(interface: &str, ipv4: Ipv4Addr, ipv6: Ipv6Addr) -> io::Result<()> {
-    ip("link set lo up")?;
-    ip(&format!("addr add {ipv4}/24 dev {interface}"))?;
-    ip(&format!("addr add {ipv6}/64 dev {interface} nodad"))?;
-    ip(&format!("link set {interface} up"))
-}
-
-fn ip(arguments: &str) -> io::Result<()> {
-    let output = Command::new("ip").args(arguments.split(' ')).output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let text = String::from_utf8_lossy(&output.stderr);
-    Err(io::Error::other(format!("ip {arguments}: {text}")))
-}
-
-/// A new one.
-fn namespace() -> io::Result<File> {
-    let thread = std::thread::spawn(|| {
-        #[expect(
-            deprecated,
-            reason = "it is about memory only where files are unshared"
-        )]
-        rustix::thread::unshare(rustix::thread::UnshareFlags::NEWNET)?;
-        File::open("/proc/thread-self/ns/net")
-    });
-    let failed = |_| io::Error::other("the thread failed");
-    thread.join().map_err(failed)?
-}
-
-/// Moves this thread.
-fn enter(namespace: &File) -> io::Result<()> {
-    let kind = Some(rustix::thread::LinkNameSpaceType::Network);
-    rustix::thread::move_into_link_name_space(namespace.as_fd(), kind)?;
-    Ok(())
 }
