@@ -604,10 +604,7 @@ mod tests {
         assert!(packet.is_on && packet.io == PacketIo::Auto);
         assert_eq!((packet.port, packet.replay_filter_mib), (22022, 256));
         assert_eq!(packet.epoch, EpochLength::DAY);
-        assert_eq!(
-            packet.cpus.as_slice(),
-            all_cpus().last_chunk::<1>().unwrap()
-        );
+        assert_eq!(Some(&packet.cpu), all_cpus().last());
         assert!(!config.allow_aes_cbc);
         assert_eq!(config.segment_size_mib, SEGMENT_SIZE_MIB_DEFAULT);
         assert_eq!(config.store_capacity_mib, STORE_CAPACITY_MIB_DEFAULT);
@@ -643,7 +640,7 @@ mod tests {
             is_on: false,
             port: 7,
             io: PacketIo::AfXdp,
-            cpus: vec![1, 0],
+            cpu: 1,
             epoch: EpochLength::from_secs(60).unwrap(),
             replay_filter_mib: 4,
             x25519: X25519Choice::Scalar,
@@ -734,7 +731,7 @@ mod tests {
             ("packet_port", "22020"), // that of OMQ
             ("packet_port", "0"),
             ("packet_io", "\"epoll\""),
-            ("packet_cpus", "[1, 1]"),
+            ("packet_cpu", "-1"),
             ("packet_epoch_seconds", "604801"),
             ("packet_epoch_seconds", "19"),
             ("replay_filter_mib", "0"),

@@ -114,9 +114,9 @@ pub(super) const PACKET_IO: Key = Key {
     name: "packet_io",
     expected: "\"auto\", \"io_uring\", \"af_xdp\" or \"mmsg\"",
 };
-pub(super) const PACKET_CPUS: Key = Key {
-    name: "packet_cpus",
-    expected: "a list of different core numbers such as [0, 1]",
+pub(super) const PACKET_CPU: Key = Key {
+    name: "packet_cpu",
+    expected: "a core number such as 1",
 };
 pub(super) const PACKET_EPOCH_SECONDS: Key = Key {
     name: "packet_epoch_seconds",
@@ -166,7 +166,7 @@ pub(super) const KEYS: [&Key; 33] = [
     &PACKET_LANE,
     &PACKET_PORT,
     &PACKET_IO,
-    &PACKET_CPUS,
+    &PACKET_CPU,
     &PACKET_EPOCH_SECONDS,
     &REPLAY_FILTER_MIB,
     &X25519,

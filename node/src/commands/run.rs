@@ -4,6 +4,7 @@ mod advice;
 mod arguments;
 mod doors;
 pub(super) mod identity;
+mod packet_lane;
 mod source;
 mod stop;
 mod supervisor;
@@ -17,10 +18,13 @@ use std::thread;
 
 use arc_swap::ArcSwap;
 use cepa_control::oxend::OurNode;
+use cepa_control::packet_lane::PacketLane;
 use cepa_control::{Config, Endpoint, metrics, seed};
 use cepa_crypto::NodeKeys;
 use cepa_edge::proxy::{self, ServerProxy};
-use cepa_host::{EdgeLimits, NetworkView, NodeSettings, Outside, RateLimit, StoreBoard};
+use cepa_host::{
+    EdgeLimits, NetworkView, NodeSettings, Outside, PacketSettings, RateLimit, StoreBoard,
+};
 use cepa_relay::Counters;
 use cepa_relay::counters::Sample;
 use cepa_storage::{Durability, Settings};
@@ -43,6 +47,7 @@ const MIB: u64 = 1024 * 1024;
 pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let config = arguments.read()?;
     advise(&config)?;
+    packet_lane::choose_x25519(&config.packet)?;
     let supervisor = Supervisor::from_environment()?;
     let runtime = control_runtime()?;
     supervisor.status("waiting for the node's keys");
@@ -69,7 +74,12 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
         view: Arc::clone(&view),
     };
     let (outside, outgoing) = Outside::new(source.oxend().is_some(), true);
-    let settings = node_settings(config, keys, outside);
+    let lane = packet_lane::open(&config, &keys, &view.load())?;
+    let (lane, packet, packets_counted) = match lane {
+        Some(lane) => (Some(lane.control), Some(lane.settings), Some(lane.counted)),
+        None => (None, None, None),
+    };
+    let settings = node_settings(config, keys, outside, packet);
     supervisor.status("reading the message log");
     let running = cepa_host::start(settings, &view, &counters).map_err(Failure::new)?;
     let endpoints = QuicEndpoints::new(running.gate(), Arc::clone(&counters));
@@ -89,13 +99,19 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let quic = doors.counters();
     let counted = move || {
         let quic = quic.iter().flat_map(|quic| quic.snapshot());
-        counters.snapshot().into_iter().chain(quic).collect()
+        let packets = packets_counted.iter().flat_map(|counted| {
+            let packets = counted.packets.snapshot();
+            packets.into_iter().chain(counted.drops.snapshot())
+        });
+        let all = counters.snapshot().into_iter();
+        all.chain(quic).chain(packets).collect()
     };
     runtime.block_on(async {
         tokio::select! {
             () = signals.wait() => {}
             () = parent_exit(arguments.exit_with_parent) => {}
             never = source.watch(duties) => never,
+            never = run_lane(lane, Arc::clone(&view)) => never,
             never = control.serve(Arc::clone(&view), counted, running.stores()) => never,
             never = supervisor.watch(|| stores.are_tiles_alive()) => never,
         }
@@ -103,6 +119,15 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     info!("stopping");
     runtime.block_on(stop::stop(running, &mut signals, &supervisor))?;
     doors.close()
+}
+
+/// Keeps the packet lane's keys and directory new.
+async fn run_lane(lane: Option<PacketLane>, view: Arc<ArcSwap<NetworkView>>) -> ! {
+    let nodes = || view.load().view.nodes().to_vec();
+    match lane {
+        Some(lane) => lane.run(cepa_host::clock::now, nodes).await,
+        None => future::pending().await,
+    }
 }
 
 /// Refuses what can't work, and says what looks like a mistake.
@@ -173,7 +198,12 @@ fn server_proxy(exceptions: Vec<String>) -> Result<ServerProxy, Failure> {
     Ok(servers)
 }
 
-fn node_settings(config: Config, keys: NodeKeys, outside: Outside) -> NodeSettings {
+fn node_settings(
+    config: Config,
+    keys: NodeKeys,
+    outside: Outside,
+    packet: Option<PacketSettings>,
+) -> NodeSettings {
     let store = store_settings(&config);
     let is_lab = config.bind_ip.is_loopback();
     let default_limits = EdgeLimits::default();
@@ -204,7 +234,7 @@ fn node_settings(config: Config, keys: NodeKeys, outside: Outside) -> NodeSettin
             lag_max: default_limits.lag_max.filter(|_| !is_lab),
             ..default_limits
         },
-        packet: None,
+        packet,
     }
 }
 

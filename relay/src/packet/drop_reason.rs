@@ -2,6 +2,8 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use crate::counters::{Kind, Sample};
+
 macro_rules! drop_reasons {
     ($($(#[doc = $doc:literal])+ $reason:ident $name:ident,)+) => {
         /// Why a datagram or a packet went no further.
@@ -37,13 +39,14 @@ macro_rules! drop_reasons {
                 counter.fetch_add(count, Ordering::Relaxed);
             }
 
-            /// Name, help text and value of each, in the order of declaration.
-            pub fn snapshot(&self) -> Vec<(&'static str, &'static str, u64)> {
-                vec![$((
-                    stringify!($name),
-                    concat!($($doc),+).trim_ascii(),
-                    self.$name.load(Ordering::Relaxed),
-                ),)+]
+            /// All of them, in the order of declaration.
+            pub fn snapshot(&self) -> Vec<Sample> {
+                vec![$(Sample {
+                    name: stringify!($name),
+                    help: concat!($($doc),+).trim_ascii(),
+                    kind: Kind::Count,
+                    value: self.$name.load(Ordering::Relaxed),
+                },)+]
             }
         }
     };
@@ -117,7 +120,10 @@ mod tests {
         let snapshot = counters.snapshot();
         assert_eq!(snapshot.len(), DropReason::ALL.len());
         let mut names = BTreeSet::new();
-        for ((nth, reason), (name, help, value)) in (1..).zip(DropReason::ALL).zip(snapshot) {
+        for ((nth, reason), sample) in (1..).zip(DropReason::ALL).zip(snapshot) {
+            let Sample {
+                name, help, value, ..
+            } = sample;
             assert_eq!((name, value), (reason.name(), nth));
             assert!(help.ends_with('.') && help.len() > 10, "{name}: {help}");
             assert!(names.insert(name), "{name} stands twice");
