@@ -222,3 +222,92 @@ std::thread_local! {
     /// Diffie-Hellmans of this thread.
     pub(super) static DH_COUNT: core::cell::Cell<u64> = const { core::cell::Cell::new(0) };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes<const N: usize>(text: &str) -> [u8; N] {
+        hex::decode(text).unwrap().try_into().unwrap()
+    }
+
+    /// Counter, text and sealed frame.
+    const FRAMES: [(u64, &str, &str); 3] = [
+        (
+            0,
+            "F. A. Hayek",
+            "38cbf3835c78b7802df0dd0d9640ff8575debd0cb61cfb52590da1",
+        ),
+        (
+            0,
+            "Carl Menger",
+            "ffc365ff6955fc66c5d809b31ac995f812c5770bd29f0df12f0ffd",
+        ),
+        (
+            1,
+            "Jean-Baptiste Say",
+            "a7f2828174c4ead2491ffeb77c41c890fd1229ee36f23ccb9066a795daff1cad6b",
+        ),
+    ];
+
+    /// From the vectors of cacophony, which other implementations of Noise are tested with.
+    #[test]
+    fn cacophony_vector() {
+        let prologue = b"John Galt";
+        let psk = *b"This is my Austrian perspective!";
+        let [initiator_key, responder_key] = [
+            "e61ef9919cde45dd5f82166404bd08e38bceb5dfdfded0a34c8df7ed542214d1",
+            "4a3acbfdb163dec651dfa3194dece676d437029c62a408b4c5ea9114246e4893",
+        ]
+        .map(|key| X25519SecretKey::from_bytes(bytes(key)));
+        let [one, other] = [
+            "893e28b9dc6ca8d611ab664754b8ceb7bac5117349a4439a6b0569da977c464a",
+            "bbdb4cdbd309f1a1f2e1456967fe288cadd6f712d65dc7b7793d5e63da6b375b",
+        ]
+        .map(bytes);
+        let ends = (&initiator_key, &responder_key.public_key());
+        let mut initiator = initiator(ends, &psk, prologue, one).unwrap();
+        let mut responder = responder(&responder_key, prologue, other).unwrap();
+        let (mut message, mut payload) = ([0; 256], [0; 256]);
+
+        let size = initiator.write_message(b"Ludwig von Mises", &mut message);
+        let first = &message[..size.unwrap()];
+        assert_eq!(
+            hex::encode(first),
+            concat!(
+                "ca35def5ae56cec33dc2036731ab14896bc4c75dbb07a61f879f8e3afa4c7944",
+                "5a1baf339186d7867062b0dd31f5de322d370165d217939b2b7ed9e2bae78404",
+                "58ea65c2ce1554e0e8077fe7334c4bd514c658fd04d97b86d216f58f59714a7e",
+                "24144155045c8f36bed85a2cb0fd9af7"
+            )
+        );
+        let size = responder.read_message(first, &mut payload).unwrap();
+        assert_eq!(&payload[..size], b"Ludwig von Mises");
+        responder.set_psk(2, &psk).unwrap();
+        let size = responder.write_message(b"Murray Rothbard", &mut message);
+        let second = &message[..size.unwrap()];
+        assert_eq!(
+            hex::encode(second),
+            concat!(
+                "95ebc60d2b1fa672c1f46a8aa265ef51bfe38e7ccb39ec5be34069f144808843",
+                "2fe8d675e949799d2a968211a66cc7ba2b0f4cad8eda3c2bd37eae737bbf88"
+            )
+        );
+        initiator.read_message(second, &mut payload).unwrap();
+        assert_eq!(
+            hex::encode(initiator.get_handshake_hash()),
+            "48c3f1eb397c797af6b139032c6074cb41282ff033ee25d5aee4a4badd3a2c3f"
+        );
+        let (sending, receiving) = initiator.dangerously_get_raw_split();
+        assert_eq!((sending, receiving), responder.dangerously_get_raw_split());
+        let keys = [sending, receiving, sending];
+        for (key, (counter, text, sealed)) in keys.into_iter().zip(FRAMES) {
+            let mut body = text.as_bytes().to_vec();
+            let tag = AeadKey::new(&key).seal(counter, b"", &mut body);
+            body.extend(tag);
+            assert_eq!(hex::encode(&body), sealed);
+            let opened = AeadKey::new(&key).open(counter, b"", &mut body);
+            assert_eq!(opened.unwrap(), text.as_bytes());
+        }
+    }
+}

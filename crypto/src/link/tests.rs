@@ -318,3 +318,34 @@ fn frames_may_come_in_any_order() {
         FrameRefused::Spent
     );
 }
+
+/// Writes the seeds of a fuzz target, after the format changed:
+/// `cargo test -p cepa-crypto write_link_seeds -- --ignored`.
+#[test]
+#[ignore = "writes files of the repository"]
+fn write_link_seeds() {
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds/link_handshake");
+    std::fs::create_dir_all(&dir).unwrap();
+    let (one, other) = (relay(1), relay(2));
+    let jar = CookieJar::new(NOW, [6; 64]);
+    let (_, datagram) = start(&one, peer_keys(&other, &kem_key(2)), None);
+    let (mut keys, response) = respond(&other, &datagram);
+    let cookie = other.write_cookie(&datagram, "127.0.0.1:9".parse().unwrap(), &jar, [5; 32]);
+    let [frame, keep_alive] = [
+        sealed(&mut keys, 7).to_vec(),
+        keys.keep_alive(NOW).unwrap().to_vec(),
+    ];
+    let mut changed = datagram;
+    changed[100] ^= 1;
+    for (name, bytes) in [
+        ("initiation", &datagram[..]),
+        ("initiation_changed", &changed),
+        ("response", &response),
+        ("response_short", &response[..99]),
+        ("cookie", &cookie),
+        ("frame", &frame),
+        ("keep_alive", &keep_alive),
+    ] {
+        std::fs::write(dir.join(name), bytes).unwrap();
+    }
+}
