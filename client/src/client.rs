@@ -19,10 +19,11 @@ use crate::answer::{Retrieved, read_deleted, read_retrieved, read_stored, read_s
 use crate::bootstrap::{node_fields, read_states};
 use crate::failure::{PathFailure, Remedy, read_path_failure, read_status};
 use crate::http::Http;
+use crate::lane::{Lane, PacketWay, Surroundings};
 use crate::onion::{OnionAnswer, wrap_request};
 use crate::path::Pool;
 use crate::system::{Stopwatch, now, random, random_below};
-use crate::{Bootstrap, ClientError, Cursors};
+use crate::{Bootstrap, ClientError, Cursors, ExchangeSettings};
 
 /// How long a message is kept for its recipient, as other clients ask for it.
 const MESSAGE_TTL: Duration = Duration::from_hours(14 * 24);
@@ -46,12 +47,18 @@ const POLL_SIZE: i64 = -2;
 pub struct ClientSettings {
     /// The cipher of onion layers.
     pub enc_type: EncType,
+    /// Which way requests go.
+    pub lane: Lane,
+    /// How the packet lane is used.
+    pub exchange: ExchangeSettings,
 }
 
 impl Default for ClientSettings {
     fn default() -> Self {
         Self {
             enc_type: EncType::XChaCha20,
+            lane: Lane::default(),
+            exchange: ExchangeSettings::default(),
         }
     }
 }
@@ -112,6 +119,7 @@ pub struct Client {
     /// What the network's clock is ahead of ours, in milliseconds.
     clock_offset: i64,
     last_path: Vec<ServiceNode>,
+    packets: PacketWay,
 }
 
 impl Client {
@@ -130,6 +138,7 @@ impl Client {
             guard: None,
             clock_offset: 0,
             last_path: Vec::new(),
+            packets: PacketWay::new(settings.exchange),
         })
     }
 
@@ -141,6 +150,12 @@ impl Client {
     /// Uses another cipher from now on.
     pub const fn set_enc_type(&mut self, enc_type: EncType) {
         self.settings.enc_type = enc_type;
+    }
+
+    /// Goes another way from now on.
+    pub fn set_lane(&mut self, lane: Lane, exchange: ExchangeSettings) {
+        (self.settings.lane, self.settings.exchange) = (lane, exchange);
+        self.packets.set_settings(exchange);
     }
 
     /// Writes a text to an account: encrypted end to end, through an onion, kept by its whole swarm.
@@ -286,11 +301,16 @@ impl Client {
         if let Some(members) = self.swarms.get(mailbox) {
             return Ok(members.clone());
         }
-        let node = self.any_node()?;
-        let answer = self
-            .ask(&node, |_| ClientRequest::GetSwarm(*mailbox))
-            .await?;
-        let members = read_swarm(&check(answer)?)?;
+        let mut answer = Err(ClientError::TooFewNodes(0));
+        // Not every node has a packet lane.
+        for _ in 0..ATTEMPT_COUNT_MAX {
+            let node = self.any_node()?;
+            answer = self.ask(&node, |_| ClientRequest::GetSwarm(*mailbox)).await;
+            if !matches!(answer, Err(ClientError::PacketLane(_))) {
+                break;
+            }
+        }
+        let members = read_swarm(&check(answer?)?)?;
         if members.is_empty() {
             return Err(ClientError::Malformed("the swarm has no members"));
         }
@@ -372,7 +392,7 @@ impl Client {
             let member = member.ok_or(ClientError::Malformed("the swarm has no members"))?;
             let answer = match self.ask(member, &request).await {
                 Ok(answer) => answer,
-                Err(error @ ClientError::NoAnswer { .. }) => {
+                Err(error @ (ClientError::NoAnswer { .. } | ClientError::PacketLane(_))) => {
                     reason = error.to_string();
                     self.swarms.remove(mailbox);
                     continue;
@@ -435,8 +455,39 @@ impl Client {
         Ok(())
     }
 
-    /// Sends a request through one path after the other until the destination answers.
+    /// Sends a request the way that the settings say, until the destination answers.
     async fn ask_once_per_path(
+        &mut self,
+        destination: &ServiceNode,
+        request: impl Fn(Timestamp) -> ClientRequest,
+    ) -> Result<OnionAnswer, ClientError> {
+        let lane = self.settings.lane;
+        let now = self.now();
+        if lane == Lane::Request || (lane == Lane::Auto && self.packets.is_closed(now)) {
+            return self.ask_by_onions(destination, request).await;
+        }
+        let around = Surroundings {
+            http: &mut self.http,
+            nodes: self.pool.nodes(),
+            now,
+        };
+        let asked = self.packets.ask(around, destination, request(now)).await;
+        match asked {
+            Ok(answered) => {
+                let found = answered.path.iter().filter_map(|key| self.pool.find(key));
+                self.last_path = found.cloned().collect();
+                Ok(answered.answer)
+            }
+            Err(failure) if lane == Lane::Auto => {
+                tracing::debug!(%failure, "an onion request goes instead");
+                self.ask_by_onions(destination, request).await
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Sends a request through one path after the other until the destination answers.
+    async fn ask_by_onions(
         &mut self,
         destination: &ServiceNode,
         request: impl Fn(Timestamp) -> ClientRequest,

@@ -37,6 +37,9 @@ pub enum ClientError {
         /// What went wrong in the last.
         reason: String,
     },
+    /// The packet lane was asked for, and does not lead there or does not answer.
+    #[error("the packet lane: {0}")]
+    PacketLane(String),
     /// The destination refused the request.
     #[error("the node refused the request with {status}: {text}")]
     Refused {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{CONTENT_TYPE, HOST, USER_AGENT};
-use hyper::{Request, Uri};
+use hyper::{Method, Request, Uri};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -50,14 +50,34 @@ impl Http {
         path: &'static str,
         body: Bytes,
     ) -> HttpResult {
+        self.ask_node(address, (Method::POST, path), body).await
+    }
+
+    /// GETs from a node, as [`Self::post_node`].
+    pub(crate) async fn get_node(
+        &mut self,
+        address: SocketAddrV4,
+        path: &'static str,
+    ) -> HttpResult {
+        self.ask_node(address, (Method::GET, path), Bytes::new())
+            .await
+    }
+
+    async fn ask_node(
+        &mut self,
+        address: SocketAddrV4,
+        what: (Method, &str),
+        body: Bytes,
+    ) -> HttpResult {
+        let host = address.to_string();
         if let Some(mut kept) = self.nodes.remove(&address)
-            && let Ok(answer) = send(&mut kept, &address.to_string(), path, body.clone()).await
+            && let Ok(answer) = send(&mut kept, &host, what.clone(), body.clone()).await
         {
             self.keep(address, kept);
             return Ok(answer);
         }
         let mut connection = self.connect_node(address).await?;
-        let answer = send(&mut connection, &address.to_string(), path, body).await?;
+        let answer = send(&mut connection, &host, what, body).await?;
         self.keep(address, connection);
         Ok(answer)
     }
@@ -107,7 +127,8 @@ impl Http {
         };
         let connection = timeout(CONNECT_TIMEOUT, connecting).await;
         let mut connection = connection.unwrap_or_else(|_| Err(NO_CONNECTION.to_owned()))?;
-        send(&mut connection, &format!("{host}:{port}"), path, body).await
+        let host = format!("{host}:{port}");
+        send(&mut connection, &host, (Method::POST, path), body).await
     }
 }
 
@@ -128,8 +149,15 @@ where
     Ok(sender)
 }
 
-async fn send(connection: &mut Connection, host: &str, path: &str, body: Bytes) -> HttpResult {
-    let request = Request::post(path)
+async fn send(
+    connection: &mut Connection,
+    host: &str,
+    (method, path): (Method, &str),
+    body: Bytes,
+) -> HttpResult {
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
         .header(HOST, host)
         .header(USER_AGENT, "WhatsApp")
         .header(CONTENT_TYPE, "application/json")

@@ -12,7 +12,9 @@ pub mod cursors;
 mod error;
 pub mod failure;
 mod http;
+mod lane;
 pub mod onion;
+pub mod packet_lane;
 pub mod path;
 pub mod state;
 mod system;
@@ -23,3 +25,5 @@ pub use client::{
 };
 pub use cursors::Cursors;
 pub use error::ClientError;
+pub use lane::Lane;
+pub use packet_lane::ExchangeSettings;

@@ -1,12 +1,14 @@
 //! The relays of the packet lane, as their own descriptors say, and which keys they have now.
 
 use core::net::{Ipv4Addr, SocketAddr};
+use core::time::Duration;
 use std::collections::BTreeMap;
 
 use cepa_crypto::packet::{PathHop, relay_id, verify_descriptor};
 use cepa_wire::packet::RelayId;
 use cepa_wire::packet::descriptor::{Descriptor, KEM_KEY_SIZE, PublishedHopKeys};
 use cepa_wire::packet::descriptor_list::parse_list;
+use cepa_wire::packet::epoch::EpochLength;
 use cepa_wire::{Ed25519PublicKey, ServiceNode, Timestamp, X25519PublicKey};
 
 /// A relay that packets may go through.
@@ -24,8 +26,10 @@ pub struct LaneRelay {
     pub ip: Ipv4Addr,
     /// Its UDP port.
     pub port: u16,
-    hop_keys: PublishedHopKeys,
-    published: Timestamp,
+    /// What packets are built with.
+    pub hop_keys: PublishedHopKeys,
+    /// When its descriptor was made.
+    pub published: Timestamp,
 }
 
 impl LaneRelay {
@@ -106,6 +110,12 @@ impl LaneDirectory {
         self.relays.values()
     }
 
+    /// The shortest epoch of a relay.
+    pub fn shortest_epoch(&self) -> Option<Duration> {
+        let lengths = self.relays().map(|relay| relay.hop_keys.length);
+        lengths.map(EpochLength::as_duration).min()
+    }
+
     /// How many of the relays have a key for `now`.
     pub fn usable_count(&self, now: Timestamp) -> usize {
         self.relays().filter(|it| it.hop(now, 0).is_some()).count()
@@ -114,9 +124,8 @@ impl LaneDirectory {
 
 fn relay_of(descriptor: Descriptor, node: &ServiceNode) -> Option<LaneRelay> {
     let has_address = descriptor.addresses.iter().any(|it| *it == node.ip);
-    let is_good = has_address
-        && descriptor.ports.packet != 0
-        && descriptor.x25519 == node.pubkey_x25519;
+    let is_good =
+        has_address && descriptor.ports.packet != 0 && descriptor.x25519 == node.pubkey_x25519;
     is_good.then(|| LaneRelay {
         id: relay_id(&descriptor.ed25519),
         ed25519: descriptor.ed25519,
@@ -135,7 +144,7 @@ pub(super) mod tests {
     use cepa_crypto::{Ed25519SecretKey, NodeKeys};
     use cepa_wire::packet::descriptor::Ports;
     use cepa_wire::packet::descriptor_list::encode_list;
-    use cepa_wire::packet::epoch::{Epoch, EpochLength};
+    use cepa_wire::packet::epoch::Epoch;
 
     use super::*;
 
