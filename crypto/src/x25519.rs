@@ -1,13 +1,13 @@
 //! X25519 of one secret key with many peers at once (RFC 7748).
 //!
 //! A relay's key meets a new peer in each packet, and there are always some packets waiting. Where
-//! the CPU has AVX-512 IFMA, eight peers take as long as one: also one alone is then faster than
-//! with x25519-dalek, which other CPUs use. Which it is does not depend on the batch, so a batch
-//! may be of any length; it is best as long as what is waiting, up to [`BATCH_MAX`].
+//! the CPU has AVX-512 IFMA, eight peers take as long as one, and two are faster than with aws-lc,
+//! which other CPUs use, and all for a peer alone. A batch may be of any length; it is best as long
+//! as what is waiting, up to [`BATCH_MAX`].
 //!
 //! - `formulas`: the field and the ladder, and how digits are kept within their bounds.
 //! - `ifma`: the same in eight lanes, and why it takes constant time.
-//! - `tests`: the vectors of RFC 7748, dalek, a slow twin, and a proof of the bounds by intervals,
+//! - `tests`: the vectors of RFC 7748, x25519-dalek, a slow twin, and a proof of the bounds by intervals,
 //!   which runs the text of `formulas` itself.
 //!
 //! Sources: RFC 7748; P. Montgomery, "Speeding the Pollard and elliptic curve methods of
@@ -53,9 +53,9 @@ impl SharedSecret {
 /// What computes a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
-    /// One peer after the other, on any CPU.
+    /// One peer after the other, on any CPU (aws-lc).
     Scalar,
-    /// Eight peers at once, with AVX-512 IFMA.
+    /// Eight peers at once, with AVX-512 IFMA; a peer alone as [`Self::Scalar`].
     Avx512Ifma,
 }
 
@@ -135,8 +135,8 @@ impl Engine {
         let (peers, shared) = (&peers[..count], &mut shared[..count]);
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Ifma(ifma) => ifma.many(&secret.to_bytes(), peers, shared),
-            Self::Scalar => one_by_one(secret, peers, shared),
+            Self::Ifma(ifma) if count > 1 => ifma.many(&secret.to_bytes(), peers, shared),
+            _ => one_by_one(secret, peers, shared),
         }
     }
 }

@@ -57,6 +57,7 @@ const MAY_NAME: [(&[&str], &[&str]); 6] = [
     (
         &[
             "aes",
+            "aws-lc-rs",
             "blake2",
             "blake3",
             "cbc",

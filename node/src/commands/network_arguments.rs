@@ -43,7 +43,10 @@ impl NetworkArguments {
             Cipher::Xchacha20 => EncType::XChaCha20,
             Cipher::AesGcm => EncType::AesGcm,
         };
-        let settings = ClientSettings { enc_type };
+        let settings = ClientSettings {
+            enc_type,
+            ..ClientSettings::default()
+        };
         Client::connect(self.bootstrap()?, settings)
             .await
             .map_err(Failure::new)

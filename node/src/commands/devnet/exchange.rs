@@ -112,7 +112,10 @@ impl Party {
 }
 
 async fn connect(bootstrap: Bootstrap, enc_type: EncType) -> Result<Client, Failure> {
-    let settings = ClientSettings { enc_type };
+    let settings = ClientSettings {
+        enc_type,
+        ..ClientSettings::default()
+    };
     Client::connect(bootstrap, settings)
         .await
         .map_err(Failure::new)
