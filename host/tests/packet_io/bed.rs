@@ -61,11 +61,11 @@ impl Bed {
 
     /// A plain socket at an address that is not of the far side's network, but reached by it.
     pub(crate) fn peer_behind_gateway(&self) -> UdpSocket {
-        let (behind, size) = match self.far_ip {
-            IpAddr::V4(_) => (IpAddr::from([10, 99, 0, 1]), 32),
-            IpAddr::V6(_) => (IpAddr::from([0xfd99, 0, 0, 0, 0, 0, 0, 1]), 128),
+        let (behind, size, at_once) = match self.far_ip {
+            IpAddr::V4(_) => (IpAddr::from([10, 99, 0, 1]), 32, ""),
+            IpAddr::V6(_) => (IpAddr::from([0xfd99, 0, 0, 0, 0, 0, 0, 1]), 128, " nodad"),
         };
-        self.on_far_side(|| ip(&format!("addr add {behind}/{size} dev lo")).unwrap());
+        self.on_far_side(|| ip(&format!("addr add {behind}/{size} dev lo{at_once}")).unwrap());
         ip(&format!("route add {behind}/{size} via {}", self.far_ip)).unwrap();
         let socket = self.on_far_side(|| UdpSocket::bind((behind, 0)).unwrap());
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -156,6 +156,7 @@ fn run_on_pair(kind: &Kind, case: fn(Bed)) {
     } else {
         [NEAR_IPV4, FAR_IPV4].map(IpAddr::V4)
     };
+    warm_up(&pair, near_ip, far_ip);
     let settings = kind.settings(near_ip);
     let io = open(&settings).unwrap();
     if io.kind() != IoKind::AfXdp {
@@ -168,4 +169,22 @@ fn run_on_pair(kind: &Kind, case: fn(Bed)) {
         far_ip,
         pair: Some(pair),
     });
+}
+
+/// Waits until the interfaces carry and each knows its neighbour: before, the kernel holds some packets
+/// back and drops more. Its threads see to it when they have time.
+fn warm_up(pair: &Pair, near_ip: IpAddr, far_ip: IpAddr) {
+    const TRY_COUNT: usize = 200;
+    enter(&pair.far).unwrap();
+    let far = UdpSocket::bind((far_ip, 0)).unwrap();
+    enter(&pair.near).unwrap();
+    let near = UdpSocket::bind((near_ip, 0)).unwrap();
+    let pause = Some(PATIENCE / 200);
+    near.set_read_timeout(pause).unwrap();
+    far.set_read_timeout(pause).unwrap();
+    let goes = |from: &UdpSocket, to: &UdpSocket| {
+        from.send_to(b"up?", to.local_addr().unwrap()).is_ok() && to.recv(&mut [0; 8]).is_ok()
+    };
+    let is_up = (0..TRY_COUNT).any(|_| goes(&near, &far) && goes(&far, &near));
+    assert!(is_up, "the interfaces carry");
 }
