@@ -26,7 +26,8 @@
 //!   and the guard tells it its id: a keyed hash of that key, so that the id outlives every link, restarts
 //!   too, and nobody can choose one.
 //! - **Mac**: one field serves as both of `WireGuard`'s, since 16 bytes are all that the datagram has left.
-//!   It is the first half of a keyed BLAKE3 of the message, or that hashed again with a cookie.
+//!   It is the first half of a BLAKE3 of the message, keyed with the receiver's public key, or of that hash
+//!   again, keyed with a cookie.
 //! - **Erased**: `snow` does not erase its chaining key. So half of what ML-KEM's secret is expanded to
 //!   never enters it: the keys of frames are Noise's, hashed with that half, and can't be made again from
 //!   what `snow` leaves behind. ring's keys are overwritten by others.

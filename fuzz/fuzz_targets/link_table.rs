@@ -56,7 +56,12 @@ fn table(number: u8, peers: &[LinkPeer]) -> LinkTable {
             *byte = state.to_be_bytes()[0];
         }
     };
-    let mut table = LinkTable::new(LinkConfig::default(), identity, START, random);
+    let config = LinkConfig {
+        relay_count_max: 4,
+        client_count_max: 4,
+        ..LinkConfig::default()
+    };
+    let mut table = LinkTable::new(config, identity, START, random);
     table.set_peers(START, if number == 2 { &peers[..1] } else { peers });
     table
 }

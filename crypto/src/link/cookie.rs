@@ -145,11 +145,9 @@ fn first_half(digest: &[u8; 32]) -> [u8; MAC_SIZE] {
 }
 
 fn with_cookie(digest: &[u8; 32], cookie: &Cookie) -> [u8; MAC_SIZE] {
-    let mut text = [0; 32 + MAC_SIZE];
-    let (room, rest) = split_mut::<32, MAC_SIZE, { 32 + MAC_SIZE }>(&mut text);
-    (*room, *rest) = (*digest, cookie.0);
-    // The digest is keyed already; a hash of it and of the cookie is a mac for who has both.
-    first_half(&derive_key("cepa link 1: mac with cookie", &text))
+    let mut key = [0; 32];
+    *split_mut::<MAC_SIZE, 16, 32>(&mut key).0 = cookie.0;
+    first_half(keyed_hash(&key, digest).as_bytes())
 }
 
 /// The secrets that cookies are made with: the present one, and the one before, for cookies under way. No

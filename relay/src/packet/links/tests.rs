@@ -231,6 +231,16 @@ fn a_packet_opens_a_link_that_serves_both_ways() {
     }
 }
 
+/// What the documentation of [`LinkConfig`] says.
+#[test]
+fn a_link_has_no_more_memory_than_told() {
+    fn is_send<T: Send>() {}
+    is_send::<LinkTable>();
+    let keys = size_of::<cepa_crypto::link::LinkKeys>();
+    let link = 3 * (keys + size_of::<Entry>()) + size_of::<Option<Peer>>();
+    assert!(link < 6 * 1024, "{link}, keys {keys}");
+}
+
 #[test]
 fn unknown_names_are_told() {
     let mut world = world(2, 0);
