@@ -67,7 +67,11 @@ impl Bed {
         };
         self.on_far_side(|| ip(&format!("addr add {behind}/{size} dev lo{at_once}")).unwrap());
         ip(&format!("route add {behind}/{size} via {}", self.far_ip)).unwrap();
-        let socket = self.on_far_side(|| UdpSocket::bind((behind, 0)).unwrap());
+        let bind = || UdpSocket::bind((behind, 0)).unwrap();
+        let near = UdpSocket::bind((self.io.local_address().ip(), 0)).unwrap();
+        warm_up(&near, &self.on_far_side(bind));
+        // A fresh one, for which nothing waits.
+        let socket = self.on_far_side(bind);
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket
     }
@@ -156,7 +160,10 @@ fn run_on_pair(kind: &Kind, case: fn(Bed)) {
     } else {
         [NEAR_IPV4, FAR_IPV4].map(IpAddr::V4)
     };
-    warm_up(&pair, near_ip, far_ip);
+    enter(&pair.far).unwrap();
+    let far = UdpSocket::bind((far_ip, 0)).unwrap();
+    enter(&pair.near).unwrap();
+    warm_up(&UdpSocket::bind((near_ip, 0)).unwrap(), &far);
     let settings = kind.settings(near_ip);
     let io = open(&settings).unwrap();
     if io.kind() != IoKind::AfXdp {
@@ -171,20 +178,16 @@ fn run_on_pair(kind: &Kind, case: fn(Bed)) {
     });
 }
 
-/// Waits until the interfaces carry and each knows its neighbour: before, the kernel holds some packets
-/// back and drops more. Its threads see to it when they have time.
-fn warm_up(pair: &Pair, near_ip: IpAddr, far_ip: IpAddr) {
-    const TRY_COUNT: usize = 200;
-    enter(&pair.far).unwrap();
-    let far = UdpSocket::bind((far_ip, 0)).unwrap();
-    enter(&pair.near).unwrap();
-    let near = UdpSocket::bind((near_ip, 0)).unwrap();
-    let pause = Some(PATIENCE / 200);
-    near.set_read_timeout(pause).unwrap();
-    far.set_read_timeout(pause).unwrap();
+/// Waits until the interfaces carry, and addresses and neighbours are known on both sides: before, the
+/// kernel holds some packets back and drops more. Its threads see to it when they have time.
+fn warm_up(near: &UdpSocket, far: &UdpSocket) {
+    const TRY_COUNT: u32 = 200;
+    for socket in [near, far] {
+        socket.set_read_timeout(Some(PATIENCE / TRY_COUNT)).unwrap();
+    }
     let goes = |from: &UdpSocket, to: &UdpSocket| {
         from.send_to(b"up?", to.local_addr().unwrap()).is_ok() && to.recv(&mut [0; 8]).is_ok()
     };
-    let is_up = (0..TRY_COUNT).any(|_| goes(&near, &far) && goes(&far, &near));
+    let is_up = (0..TRY_COUNT).any(|_| goes(near, far) && goes(far, near));
     assert!(is_up, "the interfaces carry");
 }

@@ -116,6 +116,10 @@ impl Link {
 
     /// Hands over received frames, as long as more are wanted.
     pub(super) fn receive(&mut self, mut take: impl FnMut(&[u8]) -> bool) {
+        if self.transmit.pending() > 0 {
+            // The device was full when these were sent.
+            self.flush();
+        }
         let mut is_any = false;
         let mut is_wanted = true;
         while is_wanted {
