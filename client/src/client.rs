@@ -152,6 +152,11 @@ impl Client {
         self.settings.enc_type = enc_type;
     }
 
+    /// Which way requests go.
+    pub const fn lane(&self) -> Lane {
+        self.settings.lane
+    }
+
     /// Goes another way from now on.
     pub fn set_lane(&mut self, lane: Lane, exchange: ExchangeSettings) {
         (self.settings.lane, self.settings.exchange) = (lane, exchange);

@@ -40,9 +40,10 @@ const DIRECTORY_AGE_MAX: Duration = Duration::from_mins(10);
 const CLOSED_PAUSE: Duration = Duration::from_mins(1);
 /// Where nodes show what descriptors they have.
 const LIST_PATH: &str = "/cepa/descriptors/v1";
-/// What a retrieve may bring at once, in the node's count, which is that of base64. A message of the
-/// largest size is brought alone, and fits.
-const RETRIEVE_SIZE: i64 = 100_000;
+/// What a retrieve may bring at once, in the node's count, which is that of base64: some 25 packets, since
+/// all of an answer must come through for any of it to be read. The rest comes with the next pages; a
+/// message of the largest size is brought alone, and fits.
+const RETRIEVE_SIZE: i64 = 24_000;
 
 /// The packet lane, once it was needed.
 pub(crate) struct PacketWay {
@@ -205,6 +206,17 @@ async fn fetch(around: Surroundings<'_>) -> Result<LaneDirectory, LaneFailure> {
         return Err(LaneFailure::NoDirectory);
     }
     Ok(directory)
+}
+
+/// How many relays of the packet lane a node knows, of these: it is asked directly, and its answer is
+/// verified. Zero when it does not answer.
+pub async fn lane_size(node: &ServiceNode, nodes: &[ServiceNode]) -> usize {
+    let address = SocketAddrV4::new(node.ip, node.port);
+    let now = crate::system::now();
+    match Http::new().get_node(address, LIST_PATH).await {
+        Ok((200, list)) => LaneDirectory::new(&[list], nodes, now).usable_count(now),
+        _ => 0,
+    }
 }
 
 /// A request with as many reply blocks as its answer usually needs, and some for what gets lost. bt, which

@@ -25,5 +25,5 @@ pub use client::{
 };
 pub use cursors::Cursors;
 pub use error::ClientError;
-pub use lane::Lane;
+pub use lane::{Lane, lane_size};
 pub use packet_lane::ExchangeSettings;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use cepa_crypto::packet::BuiltPacket;
 use cepa_relay::counters::count;
-use cepa_relay::packet::terminal::answer_packets;
+use cepa_relay::packet::answers::answer_packets;
 use cepa_wire::answer::{Answer, Body};
 use cepa_wire::packet::reassembler::Message;
 use cepa_wire::packet::request::{AnswerEncoding, PacketAnswer, PacketRequest};
@@ -42,9 +42,8 @@ impl PacketReturns {
     }
 
     /// Hands packets over; gives how many found no room.
-    fn push_all(&self, packets: Vec<BuiltPacket>) -> usize {
+    fn push_all(&self, packets: impl Iterator<Item = BuiltPacket>) -> usize {
         let refused = packets
-            .into_iter()
             .filter_map(|packet| self.queue.push(packet).err())
             .count();
         self.waker.wake();
@@ -73,12 +72,11 @@ pub(crate) async fn serve(tile: &Rc<Tile>, message: Message, returns: &PacketRet
         encoding,
         body: &body,
     };
-    let packets = answer_packets(message.id, &request, &told);
-    if packets.is_empty() {
+    if request.blocks().len() == 0 {
         count(&tile.counters.packet_request_unanswered);
         return;
     }
-    let refused = returns.push_all(packets);
+    let refused = returns.push_all(answer_packets(message.id, &request, &told));
     let refused = u64::try_from(refused).unwrap_or(u64::MAX);
     tile.counters
         .packet_return_dropped

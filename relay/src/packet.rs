@@ -1,5 +1,6 @@
 //! The packet lane, sans-IO: what happens to a batch of datagrams.
 
+pub mod answers;
 pub mod batch;
 pub mod bucket;
 pub mod delay;

@@ -5,10 +5,11 @@ use core::time::Duration;
 
 use cepa_crypto::NodeKeys;
 use cepa_crypto::packet::{BuiltPacket, HopKeys, PathHop, ReplyKeys, build, relay_id, reply_block};
+use cepa_relay::packet::answers::answer_packets;
 use cepa_relay::packet::drop_reason::DropReason;
 use cepa_relay::packet::peeler::{Destination, Peeler, Step};
 use cepa_relay::packet::replay_epochs::ReplayFilters;
-use cepa_relay::packet::terminal::{Delivered, Terminal, answer_packets};
+use cepa_relay::packet::terminal::{Delivered, Terminal};
 use cepa_wire::Timestamp;
 use cepa_wire::packet::epoch::EpochLength;
 use cepa_wire::packet::fragment::{Fragment, MessageId, MessageKind, fragments};
@@ -147,7 +148,7 @@ fn a_request_goes_there_and_its_answer_comes_back() {
         encoding: AnswerEncoding::Json,
         body: &body,
     };
-    let answers = answer_packets(message.id, &request, &told);
+    let answers: Vec<_> = answer_packets(message.id, &request, &told).collect();
     // Two fragments through five blocks: each as often as the blocks allow.
     assert_eq!(answers.len(), 5);
     let mut reassembler = Reassembler::new(ReassemblerLimits::TILE);

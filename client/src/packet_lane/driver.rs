@@ -252,7 +252,15 @@ impl Lane {
 
     /// Puts other guards in the place of those that do not answer, and of those that are missing.
     fn replace_links(&mut self) {
-        self.links.retain(|link| !link.is_down());
+        while let Some(doubted) = self.exchange.poll_doubt() {
+            let mut links = self.links.iter_mut();
+            if let Some(link) = links.find(|link| link.relay() == doubted) {
+                link.doubt();
+            }
+        }
+        for link in self.links.extract_if(.., |link| link.is_down()) {
+            self.exchange.remove_guard(link.relay());
+        }
         while self.links.len() < GUARD_COUNT && self.guard_try_count < GUARD_TRY_COUNT_MAX {
             let held: Vec<RelayId> = self.links.iter().map(GuardLink::relay).collect();
             let others = self.directory.relays().filter(|it| !held.contains(&it.id));
@@ -322,7 +330,10 @@ impl Lane {
         };
         match link.handle_datagram(now, bytes) {
             LinkEvent::Nothing => {}
-            LinkEvent::Open(guard) => self.exchange.add_guard(guard),
+            LinkEvent::Open(guard) => {
+                self.exchange.add_guard(guard);
+                self.guard_try_count = 0;
+            }
             LinkEvent::Packet(packet) => {
                 let random = &mut self.random.source();
                 self.exchange.handle_packet(now, &packet, random);

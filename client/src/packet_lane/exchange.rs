@@ -39,8 +39,14 @@ const ROUND_COUNT_MAX_OF_ONE: u32 = 2;
 const PATIENCE_MAX: u32 = 4;
 /// How often a request is asked anew because there were too few reply blocks.
 const MORE_BLOCKS_MAX: u32 = 3;
+/// Attempts through one guard before another is tried, and the first is doubted.
+const GUARD_ATTEMPT_COUNT: u32 = 3;
 /// Packets a millisecond: 39 Mbit/s, which fills no guard's buffer at once.
 const BURST: u32 = 4;
+/// Packets at once after a silence, and thousandths of a packet each millisecond in the long run: somewhat
+/// less than a guard takes from a client (200 a second, 1000 at once), which would drop what is more.
+const CREDIT_MAX: u64 = 800;
+const CREDIT_PER_MS: u64 = 160;
 
 /// Names a request of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -132,6 +138,8 @@ pub struct PacketExchange {
     reassembler: Reassembler,
     replies: ReplyTable,
     events: VecDeque<(AskId, Result<ExchangeAnswer, ExchangeError>)>,
+    /// Guards that nothing comes back from.
+    doubts: VecDeque<RelayId>,
     trips: RoundTrips,
     pace: Pace,
     cover_at: Option<Timestamp>,
@@ -167,19 +175,46 @@ struct Attempt {
     delay_back: u64,
 }
 
-/// How many packets went out in this millisecond.
-#[derive(Default)]
+/// How many packets may go out.
 struct Pace {
     at: Timestamp,
+    /// In this millisecond.
     count: u32,
+    /// Thousandths of packets.
+    credit: u64,
 }
 
 impl Pace {
+    const WHOLE: u64 = 1000;
+
+    const fn new(now: Timestamp) -> Self {
+        Self {
+            at: now,
+            count: 0,
+            credit: CREDIT_MAX * Self::WHOLE,
+        }
+    }
+
     fn has_room(&mut self, now: Timestamp) -> bool {
         if now > self.at {
+            let passed = now.as_millis() - self.at.as_millis();
+            let earned = passed.saturating_mul(CREDIT_PER_MS);
+            self.credit = (self.credit + earned).min(CREDIT_MAX * Self::WHOLE);
             (self.at, self.count) = (now, 0);
         }
-        self.count < BURST
+        self.count < BURST && self.credit >= Self::WHOLE
+    }
+
+    const fn take(&mut self) {
+        self.count += 1;
+        self.credit = self.credit.saturating_sub(Self::WHOLE);
+    }
+
+    /// When there is room again at the latest.
+    fn next(&self) -> Timestamp {
+        let missing = Self::WHOLE.saturating_sub(self.credit);
+        let pause = missing.div_ceil(CREDIT_PER_MS).max(1);
+        self.at.saturating_add(Duration::from_millis(pause))
     }
 }
 
@@ -221,8 +256,9 @@ impl PacketExchange {
             reassembler: Reassembler::new(limits),
             replies: ReplyTable::default(),
             events: VecDeque::new(),
+            doubts: VecDeque::new(),
             trips: RoundTrips::default(),
-            pace: Pace::default(),
+            pace: Pace::new(now),
             cover_at: None,
             cover_returned_count: 0,
             next_ask: 0,
@@ -233,8 +269,32 @@ impl PacketExchange {
 
     /// A link is there: from now on this is a guard. Those that are given first are preferred.
     pub fn add_guard(&mut self, guard: Guard) {
-        self.guards.retain(|known| known.relay != guard.relay);
-        self.guards.push(guard);
+        let mut known = self.guards.iter_mut();
+        match known.find(|known| known.relay == guard.relay) {
+            Some(known) => *known = guard,
+            None => self.guards.push(guard),
+        }
+    }
+
+    /// The link is gone: what is asked from now on goes through another.
+    pub fn remove_guard(&mut self, relay: RelayId) {
+        self.guards.retain(|known| known.relay != relay);
+    }
+
+    /// A guard that several attempts went through without an answer: its link may be dead.
+    pub fn poll_doubt(&mut self) -> Option<RelayId> {
+        self.doubts.pop_front()
+    }
+
+    /// The guard of an attempt, counted from 0. A guard knows who we are, so it is never the one that is
+    /// asked.
+    fn guard_for(&self, destination: RelayId, attempt: u32) -> Option<Guard> {
+        let others = self.guards.iter().filter(|it| it.relay != destination);
+        let count = u32::try_from(others.clone().count())
+            .ok()
+            .filter(|it| *it > 0)?;
+        let index = usize::try_from(attempt / GUARD_ATTEMPT_COUNT % count).ok()?;
+        others.copied().nth(index)
     }
 
     /// Another directory, for what is built from now on.
@@ -252,9 +312,8 @@ impl PacketExchange {
         if self.asks.len() >= ASK_COUNT_MAX {
             return Err(ExchangeError::Busy);
         }
-        // A guard knows who we are, so it is never the one that is asked.
-        let guard = self.guards.iter().find(|it| it.relay != ask.destination);
-        let guard = *guard.ok_or(ExchangeError::NoPath)?;
+        let guard = self.guard_for(ask.destination, 0);
+        let guard = guard.ok_or(ExchangeError::NoPath)?;
         self.next_ask += 1;
         let id = AskId(self.next_ask);
         let attempt = self.attempt(now, id, (&ask, guard), random)?;
@@ -326,7 +385,7 @@ impl PacketExchange {
         let transmit = self
             .cover(now, random)
             .or_else(|| self.next_fragment(now, random))?;
-        self.pace.count += 1;
+        self.pace.take();
         Some(transmit)
     }
 
@@ -483,7 +542,7 @@ impl PacketExchange {
             self.end(id, Err(ExchangeError::Malformed));
         } else {
             // Some to spare: what is asked for may have grown, and packets get lost.
-            let spare = needed / 8 + 1;
+            let spare = needed / 4 + 1;
             running.ask.block_count = (needed + spare).min(REPLY_BLOCK_COUNT_MAX);
             self.try_again(now, id, random);
         }
@@ -494,13 +553,21 @@ impl PacketExchange {
         let asks = self.asks.values().map(|running| {
             let attempt = &running.attempt;
             let next = if attempt.next < attempt.contents.len() {
-                self.pace.at.saturating_add(Duration::from_millis(1))
+                self.pace.next()
             } else {
                 attempt.sent.map_or(running.deadline, |(_, until)| until)
             };
             next.min(running.deadline)
         });
-        asks.chain(self.cover_at).min()
+        let cover = self.cover_at.map(|at| {
+            let held_up = self.pace.count >= BURST || self.pace.credit < Pace::WHOLE;
+            if held_up {
+                at.max(self.pace.next())
+            } else {
+                at
+            }
+        });
+        asks.chain(cover).min()
     }
 
     /// Sends again, tries anew, gives up: whatever is due at `now`.
@@ -534,6 +601,14 @@ impl PacketExchange {
         let Some(mut running) = self.asks.remove(&id) else {
             return;
         };
+        if running.attempt_count.is_multiple_of(GUARD_ATTEMPT_COUNT) {
+            self.doubts.push_back(running.guard.relay);
+            // Each of them once is enough.
+            self.doubts.truncate(ASK_COUNT_MAX);
+        }
+        // Without any guard the last is as good as none: one may open again before the deadline.
+        let guard = self.guard_for(running.ask.destination, running.attempt_count);
+        running.guard = guard.unwrap_or(running.guard);
         match self.attempt(now, id, (&running.ask, running.guard), random) {
             Ok(attempt) => {
                 self.messages.insert(attempt.id, id);

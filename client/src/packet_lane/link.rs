@@ -22,8 +22,8 @@ use super::exchange::{Guard, Random};
 
 /// How long an initiation waits for its answer; twice as long with each that follows.
 const ANSWER_PAUSE: Duration = Duration::from_millis(500);
-/// Initiations without an answer after which the guard counts as down: some eight seconds.
-const TRY_COUNT_MAX: u32 = 4;
+/// Initiations without an answer after which the guard counts as down: 3.5 s.
+const TRY_COUNT_MAX: u32 = 3;
 
 /// What a datagram brought.
 pub enum LinkEvent {
@@ -51,6 +51,8 @@ pub struct GuardLink {
     stamp: u64,
     /// Something is to be sent: only then keys are made.
     is_wanted: bool,
+    /// Nothing came back for a while: the guard is to show that it is there.
+    is_doubted: bool,
     /// The guard is to see that we have the new keys.
     owes_keep_alive: bool,
     try_count: u32,
@@ -83,6 +85,7 @@ impl GuardLink {
             cookie: None,
             stamp: 0,
             is_wanted: true,
+            is_doubted: false,
             owes_keep_alive: false,
             try_count: 0,
         }
@@ -128,9 +131,15 @@ impl GuardLink {
         self.initiate(now, random)
     }
 
+    /// Asks the guard for new keys although the old ones are good: a guard that was started anew has
+    /// forgotten them, and one that does not answer is down.
+    pub const fn doubt(&mut self) {
+        (self.is_doubted, self.is_wanted) = (true, true);
+    }
+
     fn needs_keys(&self, now: Timestamp) -> bool {
         let [newest, _] = &self.keys;
-        newest.as_ref().is_none_or(|it| it.keys.should_rekey(now))
+        self.is_doubted || newest.as_ref().is_none_or(|it| it.keys.should_rekey(now))
     }
 
     fn initiate(&mut self, now: Timestamp, random: &mut impl Random) -> Option<Vec<u8>> {
@@ -234,7 +243,8 @@ impl GuardLink {
         let keys = established.keys;
         let [newest, before] = &mut self.keys;
         *before = newest.replace(Keys { index, keys });
-        (self.try_count, self.is_wanted, self.owes_keep_alive) = (0, false, true);
+        (self.try_count, self.owes_keep_alive) = (0, true);
+        (self.is_wanted, self.is_doubted) = (false, false);
         let client = established.client_id;
         self.client = Some(client);
         let relay = self.relay;
@@ -371,6 +381,25 @@ mod tests {
     }
 
     #[test]
+    fn a_guard_that_is_doubted_must_answer() {
+        let mut link = link();
+        open(&mut link, NOW);
+        link.owes_keep_alive = false;
+        assert_eq!(link.poll_timeout(NOW), None);
+        link.doubt();
+        open(&mut link, NOW);
+        link.owes_keep_alive = false;
+        assert_eq!(link.poll_timeout(NOW), None);
+        link.doubt();
+        let mut now = NOW;
+        while let Some(until) = link.poll_timeout(now) {
+            now = until;
+            link.poll_transmit(now, &mut random());
+        }
+        assert!(link.is_down());
+    }
+
+    #[test]
     fn a_guard_that_does_not_answer_is_down() {
         let mut link = link();
         let mut now = NOW;
@@ -382,7 +411,7 @@ mod tests {
             assert!(sent.is_some() || link.is_down());
         }
         assert!(link.is_down() && !link.is_open());
-        assert_eq!(pauses, [0, 500, 1000, 2000, 4000]);
+        assert_eq!(pauses, [0, 500, 1000, 2000]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod exchange;
 mod fleet;
+mod lanes;
 mod plan;
 mod screen;
 
@@ -11,10 +12,11 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use cepa_control::{Endpoint, seed};
+use cepa_wire::packet::epoch::EpochLength;
 
 use self::exchange::Party;
 use self::fleet::Fleet;
-use self::plan::Plan;
+use self::plan::{Plan, Shape};
 use self::screen::Screen;
 use super::run::{control_runtime, stop_signal};
 use crate::failure::Failure;
@@ -23,6 +25,10 @@ use crate::failure::Failure;
 const NODE_COUNT_MIN: i64 = 4;
 /// Each node is a process with a message log: more of them only crowd the machine.
 const NODE_COUNT_MAX: i64 = 64;
+
+/// Those of `packet_epoch_seconds`.
+const EPOCH_SECONDS_MIN: i64 = 20;
+const EPOCH_SECONDS_MAX: i64 = 604_800;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct DevnetArguments {
@@ -44,6 +50,10 @@ pub(crate) struct DevnetArguments {
     /// The first of the ports to listen on [default: any that are free]
     #[arg(long, value_name = "PORT")]
     base_port: Option<u16>,
+    /// How long a key of the packet lane is used, in seconds: a day on the real network
+    #[arg(long, value_name = "SECONDS", default_value_t = 300,
+          value_parser = clap::value_parser!(u32).range(EPOCH_SECONDS_MIN..=EPOCH_SECONDS_MAX))]
+    epoch_seconds: u32,
 }
 
 pub(super) fn run(arguments: &DevnetArguments) -> Result<(), Failure> {
@@ -59,7 +69,13 @@ pub(super) fn run(arguments: &DevnetArguments) -> Result<(), Failure> {
         None if is_temporary => temporary_directory()?,
         None => PathBuf::from("devnet"),
     };
-    let plan = Plan::make(directory, node_count, swarm_count, arguments.base_port)?;
+    let epoch = EpochLength::from_secs(arguments.epoch_seconds);
+    let shape = Shape {
+        node_count,
+        swarm_count,
+        epoch: epoch.ok_or_else(|| Failure::new("--epoch-seconds is too long"))?,
+    };
+    let plan = Plan::make(directory, &shape, arguments.base_port)?;
     let screen = Screen::new();
     let outcome = control_runtime()?.block_on(live(arguments.once, &plan, &screen));
     screen.end_status();
@@ -122,7 +138,8 @@ async fn prove(plan: &Plan, fleet: &mut Fleet, screen: &Screen) -> Result<[Party
     for (index, node) in plan.nodes.iter().enumerate() {
         let entry = &node.entry;
         let (https, omq_port) = (node.https_address(), entry.omq_port);
-        let addresses = format!("https {https}  omq {omq_port}");
+        let packet_port = node.packet_port;
+        let addresses = format!("https {https}  omq {omq_port}  packets {packet_port}");
         let keys = format!("swarm {:016x}  {}", entry.swarm_id, entry.pubkey_ed25519);
         screen.detail(&format!("node {index:02}"), format!("{addresses}  {keys}"))?;
     }

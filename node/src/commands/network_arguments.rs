@@ -1,10 +1,12 @@
 //! Which network the client commands speak to, and whose account they use.
 
+use core::time::Duration;
 use std::env;
 use std::path::PathBuf;
 
+use cepa_client::packet_lane::COVER_PER_SECOND_MAX;
 use cepa_client::state::State;
-use cepa_client::{Bootstrap, Client, ClientSettings};
+use cepa_client::{Bootstrap, Client, ClientSettings, ExchangeSettings, Lane};
 use cepa_wire::onion::EncType;
 
 use crate::failure::Failure;
@@ -26,6 +28,69 @@ pub(crate) struct NetworkArguments {
     /// The cipher of the onion's layers
     #[arg(long, value_enum, default_value_t = Cipher::Xchacha20)]
     cipher: Cipher,
+    #[command(flatten)]
+    lane: LaneArguments,
+}
+
+/// Which way requests go, and what is paid for being harder to follow.
+#[derive(Debug, clap::Args)]
+struct LaneArguments {
+    /// Which way requests go. The packet lane is unaudited
+    #[arg(long, value_enum, default_value_t = LaneName::Request)]
+    lane: LaneName,
+    /// Packet lane: each relay holds each packet for a random time of so many milliseconds on average, so
+    /// that who watches all links can't tell which packet became which. Three relays there and two back:
+    /// an answer takes some five times as long [at most 10000]
+    #[arg(long, value_name = "MEAN", default_value_t = 0,
+          value_parser = clap::value_parser!(u32).range(0..=DELAY_MS_MAX))]
+    delay_ms: u32,
+    /// Packet lane: send so many packets a second, at random times, through the network back to ourselves,
+    /// so that who watches us can't tell when we do something [at most 100; fractions too]
+    #[arg(long, value_name = "PER_SECOND", default_value_t = 0.0, value_parser = read_cover)]
+    cover: f32,
+}
+
+/// Longer ones would outlast the patience of anybody.
+const DELAY_MS_MAX: i64 = 10_000;
+/// Hops of a request and of its answer, and as much again: delays are random.
+const DELAY_COUNT: u32 = 12;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum LaneName {
+    /// Onion requests over HTTPS, as every node takes them
+    Request,
+    /// Packets of one size over UDP; fails where a node has no packet lane
+    Packet,
+    /// Packets where a node has a packet lane, else onion requests
+    Auto,
+}
+
+impl LaneArguments {
+    fn lane(&self) -> Lane {
+        match self.lane {
+            LaneName::Request => Lane::Request,
+            LaneName::Packet => Lane::Packet,
+            LaneName::Auto => Lane::Auto,
+        }
+    }
+
+    fn exchange(&self) -> ExchangeSettings {
+        let delay_mean = Duration::from_millis(self.delay_ms.into());
+        let usual = ExchangeSettings::default();
+        ExchangeSettings {
+            delay_mean,
+            cover_per_second: self.cover,
+            timeout: usual.timeout + delay_mean * DELAY_COUNT,
+            ..usual
+        }
+    }
+}
+
+fn read_cover(text: &str) -> Result<f32, String> {
+    let rate: Option<f32> = text.parse().ok();
+    let most = f32::from(COVER_PER_SECOND_MAX);
+    rate.filter(|rate| (0.0..=most).contains(rate))
+        .ok_or_else(|| format!("it must be a number from 0 to {most}"))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -45,7 +110,8 @@ impl NetworkArguments {
         };
         let settings = ClientSettings {
             enc_type,
-            ..ClientSettings::default()
+            lane: self.lane.lane(),
+            exchange: self.lane.exchange(),
         };
         Client::connect(self.bootstrap()?, settings)
             .await

@@ -17,8 +17,13 @@ use crate::failure::Failure;
 /// Between two polls: what other clients do while their window is open.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
+const EXAMPLES: &str = "\
+Examples:
+  cepa receive --network devnet/network.json --watch
+  cepa receive --lane packet --cover 2 --watch      with two packets a second that mean nothing";
+
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  cepa receive --network devnet/network.json --watch")]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct ReceiveArguments {
     /// Go on polling until Ctrl-C
     #[arg(long)]

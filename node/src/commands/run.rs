@@ -4,7 +4,7 @@ mod advice;
 mod arguments;
 mod doors;
 pub(super) mod identity;
-mod packet_lane;
+mod packet;
 mod source;
 mod stop;
 mod supervisor;
@@ -18,13 +18,10 @@ use std::thread;
 
 use arc_swap::ArcSwap;
 use cepa_control::oxend::OurNode;
-use cepa_control::packet_lane::PacketLane;
 use cepa_control::{Config, Endpoint, metrics, seed};
 use cepa_crypto::NodeKeys;
 use cepa_edge::proxy::{self, ServerProxy};
-use cepa_host::{
-    EdgeLimits, NetworkView, NodeSettings, Outside, PacketSettings, RateLimit, StoreBoard,
-};
+use cepa_host::{EdgeLimits, NetworkView, NodeSettings, Outside, RateLimit, StoreBoard};
 use cepa_relay::Counters;
 use cepa_relay::counters::Sample;
 use cepa_storage::{Durability, Settings};
@@ -47,7 +44,7 @@ const MIB: u64 = 1024 * 1024;
 pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let config = arguments.read()?;
     advise(&config)?;
-    packet_lane::choose_x25519(&config.packet)?;
+    packet::choose_x25519(config.packet.x25519)?;
     let supervisor = Supervisor::from_environment()?;
     let runtime = control_runtime()?;
     supervisor.status("waiting for the node's keys");
@@ -74,12 +71,13 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
         view: Arc::clone(&view),
     };
     let (outside, outgoing) = Outside::new(source.oxend().is_some(), true);
-    let lane = packet_lane::open(&config, &keys, &view.load())?;
-    let (lane, packet, packets_counted) = match lane {
-        Some(lane) => (Some(lane.control), Some(lane.settings), Some(lane.counted)),
-        None => (None, None, None),
+    let address = view.load().view.us().map(|node| node.ip);
+    let (lane, packet) = packet::make(&config, &keys, address)?.unzip();
+    let packets_counted = packet.as_ref().map(|packet| Arc::clone(&packet.counted));
+    let settings = NodeSettings {
+        packet,
+        ..node_settings(config, keys, outside)
     };
-    let settings = node_settings(config, keys, outside, packet);
     supervisor.status("reading the message log");
     let running = cepa_host::start(settings, &view, &counters).map_err(Failure::new)?;
     let endpoints = QuicEndpoints::new(running.gate(), Arc::clone(&counters));
@@ -111,7 +109,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
             () = signals.wait() => {}
             () = parent_exit(arguments.exit_with_parent) => {}
             never = source.watch(duties) => never,
-            never = run_lane(lane, Arc::clone(&view)) => never,
+            never = packet::run(lane, Arc::clone(&view)) => never,
             never = control.serve(Arc::clone(&view), counted, running.stores()) => never,
             never = supervisor.watch(|| stores.are_tiles_alive()) => never,
         }
@@ -119,15 +117,6 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     info!("stopping");
     runtime.block_on(stop::stop(running, &mut signals, &supervisor))?;
     doors.close()
-}
-
-/// Keeps the packet lane's keys and directory new.
-async fn run_lane(lane: Option<PacketLane>, view: Arc<ArcSwap<NetworkView>>) -> ! {
-    let nodes = || view.load().view.nodes().to_vec();
-    match lane {
-        Some(lane) => lane.run(cepa_host::clock::now, nodes).await,
-        None => future::pending().await,
-    }
 }
 
 /// Refuses what can't work, and says what looks like a mistake.
@@ -198,12 +187,7 @@ fn server_proxy(exceptions: Vec<String>) -> Result<ServerProxy, Failure> {
     Ok(servers)
 }
 
-fn node_settings(
-    config: Config,
-    keys: NodeKeys,
-    outside: Outside,
-    packet: Option<PacketSettings>,
-) -> NodeSettings {
+fn node_settings(config: Config, keys: NodeKeys, outside: Outside) -> NodeSettings {
     let store = store_settings(&config);
     let is_lab = config.bind_ip.is_loopback();
     let default_limits = EdgeLimits::default();
@@ -234,7 +218,7 @@ fn node_settings(
             lag_max: default_limits.lag_max.filter(|_| !is_lab),
             ..default_limits
         },
-        packet,
+        packet: None,
     }
 }
 

@@ -10,8 +10,15 @@ use super::network_arguments::{NetworkArguments, StateArguments};
 use super::run::control_runtime;
 use crate::failure::Failure;
 
+const EXAMPLES: &str = "\
+Examples:
+  cepa send --network devnet/network.json --to 05... 'Hello'
+  cepa send --lane packet --to 05... 'Hello'                     packets of one size, over UDP
+  cepa send --lane packet --delay-ms 200 --to 05... 'Hello'      each relay waits 200 ms on average
+  cepa send --lane auto --to 05... 'Hello'                       packets where they lead, else onions";
+
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  cepa send --network devnet/network.json --to 05... 'Hello'")]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct SendArguments {
     /// Whom to write to: an account id, 66 hex digits that begin with 05
     #[arg(long, value_name = "ACCOUNT_ID")]

@@ -9,6 +9,7 @@
 mod abuse;
 mod conformance;
 mod convergence;
+mod descriptors;
 mod full;
 mod https;
 mod import;

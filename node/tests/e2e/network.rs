@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use cepa_crypto::{Account, NodeKeys, request_signature};
-use cepa_host::{EdgeLimits, NetworkView, NodeSettings, RateLimit, RunningNode};
+use cepa_host::{EdgeLimits, NetworkView, NodeSettings, PacketSettings, RateLimit, RunningNode};
 use cepa_relay::Counters;
 use cepa_storage::Settings;
 use cepa_swarm::View;
@@ -100,6 +100,16 @@ impl Network {
 
     /// Starts node `index` with `shard_count` shards.
     pub(crate) fn start(&mut self, index: usize, shard_count: usize) {
+        self.start_with(index, shard_count, None);
+    }
+
+    /// Starts node `index`, with a packet lane or without.
+    pub(crate) fn start_with(
+        &mut self,
+        index: usize,
+        shard_count: usize,
+        packet: Option<PacketSettings>,
+    ) {
         let node = &mut self.nodes[index];
         let keys = node.keys();
         let view = View::new(self.view.clone(), &keys.ed25519_public());
@@ -122,7 +132,7 @@ impl Network {
             monitor_count_max: self.monitor_count_max,
             rate_limit: self.rate_limit,
             edge_limits: self.edge_limits,
-            packet: None,
+            packet,
         };
         let network = Arc::new(ArcSwap::from_pointee(NetworkView::new(view)));
         let running = cepa_host::start(settings, &network, &node.counters);

@@ -1,11 +1,9 @@
-//! The last hop: contents become requests, and answers become packets of the client's reply blocks.
+//! The last hop: contents become requests. [`super::answers`] has the way back.
 
-use cepa_crypto::packet::{BuiltPacket, answer};
 use cepa_wire::Timestamp;
 use cepa_wire::packet::ContentBytes;
-use cepa_wire::packet::fragment::{Fragment, MessageId, MessageKind, fragments};
+use cepa_wire::packet::fragment::{Fragment, MessageKind};
 use cepa_wire::packet::reassembler::{Message, Progress, Reassembler, ReassemblerLimits};
-use cepa_wire::packet::request::{PacketAnswer, PacketRequest, block_uses};
 
 use super::drop_reason::DropReason;
 
@@ -19,7 +17,7 @@ pub struct Terminal {
 pub enum Delivered {
     /// The rest of its message is awaited.
     Pending,
-    /// The message is whole: [`PacketRequest::parse`] reads it.
+    /// The message is whole: [`cepa_wire::packet::request::PacketRequest::parse`] reads it.
     Request(Message),
     /// It ends here.
     Drop(DropReason),
@@ -58,22 +56,4 @@ impl Terminal {
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.reassembler.handle_timeout(now);
     }
-}
-
-/// The packets that carry an answer, by the reply blocks of its request; none when that has no block.
-pub fn answer_packets(
-    id: MessageId,
-    request: &PacketRequest<'_>,
-    told: &PacketAnswer<'_>,
-) -> Vec<BuiltPacket> {
-    let blocks = request.blocks();
-    let message = told.encode_within(blocks.len()).unwrap_or_default();
-    let Ok(contents) = fragments(id, MessageKind::Answer, &message) else {
-        return Vec::new();
-    };
-    let contents: Vec<_> = contents.collect();
-    let uses = block_uses(blocks.len(), contents.len());
-    let pairs = blocks.zip(uses);
-    let packet = |(block, index): (_, usize)| answer(&block, contents.get(index)?).ok();
-    pairs.filter_map(packet).collect()
 }

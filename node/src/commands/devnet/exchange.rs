@@ -1,10 +1,11 @@
 //! Two new accounts write to each other, and everything that can be checked about it is.
 
 use core::fmt::Display;
+use core::time::Duration;
 use std::path::PathBuf;
 
 use cepa_client::state::State;
-use cepa_client::{Bootstrap, Client, ClientSettings, Cursors};
+use cepa_client::{Bootstrap, Client, ClientSettings, Cursors, Lane};
 use cepa_crypto::Account;
 use cepa_wire::ServiceNode;
 use cepa_wire::onion::EncType;
@@ -13,16 +14,18 @@ use zeroize::Zeroizing;
 
 use super::super::send::show_path;
 use super::fleet::Fleet;
+use super::lanes;
 use super::plan::Plan;
 use super::screen::Screen;
 use crate::failure::Failure;
 
 /// Somebody with an account and a client of their own.
 pub(super) struct Party {
-    name: &'static str,
+    pub(super) name: &'static str,
     pub(super) account: Account,
-    client: Client,
+    pub(super) client: Client,
     cipher: &'static str,
+    cursors: Cursors,
 }
 
 /// Waits for the nodes, then sends a message each way. Gives both parties once everything held.
@@ -84,6 +87,7 @@ async fn exchange(plan: &Plan, screen: &Screen) -> Result<[Party; 2], Failure> {
         "And nobody else could read it.",
     )
     .await?;
+    lanes::compare(plan, screen, [&mut a, &mut b]).await?;
     Ok([a, b])
 }
 
@@ -101,7 +105,16 @@ impl Party {
             account: Account::from_entropy(*entropy),
             client: connect(bootstrap, enc_type).await?,
             cipher,
+            cursors: Cursors::default(),
         })
+    }
+
+    /// What its requests travel in.
+    fn carrier(&self) -> String {
+        match self.client.lane() {
+            Lane::Request => format!("{} onion", self.cipher),
+            Lane::Packet | Lane::Auto => "packets".to_owned(),
+        }
     }
 
     /// Keeps the account for the commands that the user is told to try.
@@ -130,18 +143,19 @@ async fn deliver(
     text: &str,
 ) -> Result<(), Failure> {
     let members = plan.members(&recipient.account.id());
-    let hash = send(screen, sender, recipient, text, &members).await?;
+    let (hash, _) = send(screen, sender, recipient, text, &members).await?;
     receive(screen, sender, recipient, text).await?;
     read_every_copy(screen, recipient, &hash, &members).await
 }
 
-async fn send(
+/// Gives the hash, and how long it took.
+pub(super) async fn send(
     screen: &Screen,
     sender: &mut Party,
     recipient: &Party,
     text: &str,
     members: &[ServiceNode],
-) -> Result<String, Failure> {
+) -> Result<(String, Duration), Failure> {
     let step = format!("{} sends to {}", sender.name, recipient.name);
     screen.status(step.clone());
     let mailbox = recipient.account.id();
@@ -158,24 +172,25 @@ async fn send(
     let took = report.elapsed.as_millis();
     screen.proven(
         &step,
-        format!("{} onion through {path}  {took} ms", sender.cipher),
+        format!("{} through {path}  {took} ms", sender.carrier()),
     )?;
     screen.detail("message hash", &report.hash)?;
     screen.detail("stored", format!("{signed} of {count} members signed"))?;
-    Ok(report.hash)
+    Ok((report.hash, report.elapsed))
 }
 
-async fn receive(
+/// Gives how long it took.
+pub(super) async fn receive(
     screen: &Screen,
     sender: &Party,
     recipient: &mut Party,
     text: &str,
-) -> Result<(), Failure> {
+) -> Result<Duration, Failure> {
     let step = format!("{} receives", recipient.name);
     screen.status(step.clone());
     let received = recipient
         .client
-        .receive(&recipient.account, &mut Cursors::default())
+        .receive(&recipient.account, &mut recipient.cursors)
         .await;
     let report = received.map_err(|fault| failed(&step, fault))?;
     let [message] = report.messages.as_slice() else {
@@ -194,7 +209,8 @@ async fn receive(
     let took = report.elapsed.as_millis();
     screen.proven(&step, format!("{:?}  {took} ms", message.text))?;
     screen.detail("signed by", message.sender)?;
-    screen.detail("read through", show_path(&report.path))
+    screen.detail("read through", show_path(&report.path))?;
+    Ok(report.elapsed)
 }
 
 /// Asks each member by itself: a new reader, so that it gives everything that it has.
@@ -228,11 +244,11 @@ async fn read_every_copy(
     )
 }
 
-fn failed(step: &str, fault: impl Display) -> Failure {
+pub(super) fn failed(step: &str, fault: impl Display) -> Failure {
     Failure::new(format!("{step}: {fault}"))
 }
 
-fn check(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), Failure> {
+pub(super) fn check(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), Failure> {
     if holds {
         Ok(())
     } else {

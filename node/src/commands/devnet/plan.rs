@@ -3,13 +3,15 @@
 use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use core::num::NonZeroU16;
 use std::fs::DirBuilder;
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::{fs, thread};
 
+use cepa_control::config::PacketConfig;
 use cepa_control::{Config, Network, NetworkSource};
 use cepa_crypto::swarm_space::{nearest_swarm, swarm_space};
+use cepa_wire::packet::epoch::EpochLength;
 use cepa_wire::{Mailbox, ServiceNode};
 
 use super::super::run::identity;
@@ -22,6 +24,11 @@ const PORT_MAX: u16 = 32_000;
 /// The message log of a node that carries some messages only.
 const SEGMENT_SIZE_MIB: u64 = 16;
 
+/// The packets of a node that carries some messages only: a million an epoch.
+const REPLAY_FILTER_MIB: u64 = 4;
+/// HTTPS, OMQ, packets.
+const NODE_PORT_COUNT: usize = 3;
+
 /// A network that is ready to be started.
 pub(super) struct Plan {
     pub(super) directory: PathBuf,
@@ -30,10 +37,21 @@ pub(super) struct Plan {
     pub(super) seed_address: SocketAddr,
 }
 
+/// What is wanted of it.
+pub(super) struct Shape {
+    pub(super) node_count: usize,
+    pub(super) swarm_count: usize,
+    /// Epochs of the packet lane.
+    pub(super) epoch: EpochLength,
+}
+
 pub(super) struct PlannedNode {
     /// Holds `cepa.toml`, `network.json`, `log` and `data`.
     pub(super) directory: PathBuf,
     pub(super) entry: ServiceNode,
+    /// UDP port of the packet lane.
+    pub(super) packet_port: u16,
+    epoch: EpochLength,
 }
 
 impl Plan {
@@ -41,19 +59,29 @@ impl Plan {
     /// earlier devnet is used again: nodes keep their keys and messages.
     pub(super) fn make(
         directory: PathBuf,
-        node_count: usize,
-        swarm_count: usize,
+        shape: &Shape,
         base_port: Option<u16>,
     ) -> Result<Self, Failure> {
+        let Shape {
+            node_count,
+            swarm_count,
+            epoch,
+        } = *shape;
         make_directory(&directory)?;
-        let ports = free_ports(2 * node_count + 1, base_port)?;
+        let ports = free_ports(NODE_PORT_COUNT * node_count + 1, base_port)?;
         let [node_ports @ .., seed_port] = ports.as_slice() else {
             return Err(Failure::new("a devnet needs ports"));
         };
         let mut nodes = Vec::with_capacity(node_count);
-        for (index, pair) in node_ports.chunks_exact(2).enumerate() {
+        for (index, ports) in node_ports
+            .as_chunks::<NODE_PORT_COUNT>()
+            .0
+            .iter()
+            .enumerate()
+        {
             let swarm_id = swarm_id(index % swarm_count, swarm_count);
-            nodes.push(PlannedNode::make(&directory, index, pair, swarm_id)?);
+            let directory = directory.join(format!("node-{index:02}"));
+            nodes.push(PlannedNode::make(directory, *ports, swarm_id, epoch)?);
         }
         let plan = Self {
             directory,
@@ -110,11 +138,12 @@ impl Plan {
 }
 
 impl PlannedNode {
-    fn make(directory: &Path, index: usize, ports: &[u16], swarm_id: u64) -> Result<Self, Failure> {
-        let [port, omq_port] = *ports else {
-            return Err(Failure::new("a node needs two ports"));
-        };
-        let directory = directory.join(format!("node-{index:02}"));
+    fn make(
+        directory: PathBuf,
+        [port, omq_port, packet_port]: [u16; NODE_PORT_COUNT],
+        swarm_id: u64,
+        epoch: EpochLength,
+    ) -> Result<Self, Failure> {
         let keys = identity::load_or_create(&directory.join("data"))?;
         let entry = ServiceNode {
             ip: Ipv4Addr::LOCALHOST,
@@ -126,7 +155,12 @@ impl PlannedNode {
             swarm_id,
             storage_server_version: ServiceNode::VERSION_DEFAULT,
         };
-        Ok(Self { directory, entry })
+        Ok(Self {
+            directory,
+            entry,
+            packet_port,
+            epoch,
+        })
     }
 
     pub(super) fn config_file(&self) -> PathBuf {
@@ -148,7 +182,15 @@ impl PlannedNode {
         };
         let network = NetworkSource::File("network.json".into());
         let config = Config::new(self.entry.ip, [port, omq_port], "data".into(), network);
+        let packet = PacketConfig {
+            port: self.packet_port,
+            cpu,
+            epoch: self.epoch,
+            replay_filter_mib: REPLAY_FILTER_MIB,
+            ..config.packet
+        };
         Ok(Config {
+            packet,
             shard_cpus: vec![cpu],
             segment_size_mib: SEGMENT_SIZE_MIB,
             store_capacity_mib: 1024,
@@ -206,8 +248,10 @@ fn any_ports(count: usize) -> Result<Vec<u16>, Failure> {
     let listeners: Vec<_> = (start..PORT_MAX)
         .chain(PORT_MIN..start)
         .filter_map(|port| {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
-            Some((port, listener))
+            let address = (Ipv4Addr::LOCALHOST, port);
+            // QUIC and packets come by UDP.
+            let socket = UdpSocket::bind(address).ok()?;
+            Some((port, TcpListener::bind(address).ok()?, socket))
         })
         .take(count)
         .collect();
@@ -216,7 +260,7 @@ fn any_ports(count: usize) -> Result<Vec<u16>, Failure> {
             "{count} free ports are not to be had"
         )));
     }
-    Ok(listeners.iter().map(|(port, _)| *port).collect())
+    Ok(listeners.iter().map(|(port, ..)| *port).collect())
 }
 
 #[cfg(test)]
@@ -224,6 +268,12 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    const SHAPE: Shape = Shape {
+        node_count: 5,
+        swarm_count: 2,
+        epoch: EpochLength::from_secs(77).unwrap(),
+    };
 
     #[test]
     fn swarms_share_the_ring_evenly() {
@@ -246,7 +296,7 @@ mod tests {
     #[test]
     fn a_plan_is_what_the_nodes_read() {
         let directory = tempfile::tempdir().unwrap();
-        let plan = Plan::make(directory.path().join("net"), 5, 2, None).unwrap();
+        let plan = Plan::make(directory.path().join("net"), &SHAPE, None).unwrap();
         let network = Network::read(&plan.network_file()).unwrap();
         assert_eq!(network.seed_url, Some(plan.seed_url()));
         assert_eq!(network.service_nodes, plan.service_nodes());
@@ -265,11 +315,14 @@ mod tests {
             let keys = identity::load_or_create(&config.data_dir).unwrap();
             assert_eq!(keys.ed25519_public(), node.entry.pubkey_ed25519);
             assert!(ports.insert(config.https_port) && ports.insert(config.omq_port));
+            assert!(ports.insert(config.packet.port));
+            assert_eq!(config.packet.port, node.packet_port);
+            assert_eq!(config.packet.epoch, SHAPE.epoch);
             swarm_ids.insert(node.entry.swarm_id);
         }
         assert_eq!(swarm_ids.len(), 2);
 
-        let again = Plan::make(directory.path().join("net"), 5, 2, None).unwrap();
+        let again = Plan::make(directory.path().join("net"), &SHAPE, None).unwrap();
         let keys = |plan: &Plan| -> Vec<_> {
             plan.nodes
                 .iter()

@@ -1,81 +1,79 @@
-//! The node's secrets: files of its data directory, in hex, readable by their owner alone. `key_ed25519` is the
-//! seed that names the node; `key_link` are the X25519 key and the ML-KEM seed of its links in the packet
-//! lane, which has its own so that whoever holds the node's key for it (the chain daemon) does not read what
-//! links carried.
+//! The node's keys in its data directory, readable by their owner alone: `key_ed25519`, the seed that names
+//! it, and `key_link`, the secrets of its links in the packet lane. Each is random, in hex.
+//!
+//! `key_link` is no part of the identity and made from nothing else: whoever gets one of the two files has
+//! not the other, and without this one the node makes a new one and tells of it in its next descriptor.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use cepa_crypto::NodeKeys;
+use cepa_crypto::link::{KemSecretKey, LinkIdentity};
+use cepa_crypto::{NodeKeys, X25519SecretKey};
+use cepa_wire::packet::descriptor::KEM_KEY_SIZE;
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;
 
-/// The file of the node's key.
-const NODE_KEY: &str = "key_ed25519";
-/// The file of the keys of links.
-const LINK_KEYS: &str = "key_link";
+/// The identity's file.
+const FILE_NAME: &str = "key_ed25519";
+/// The links' file.
+const LINK_FILE_NAME: &str = "key_link";
+/// An X25519 key, and a seed of ML-KEM-768.
+const LINK_SIZE: usize = 32 + 64;
 
-/// Reads the node's key; makes one if there is none. Makes the directory too.
+/// Reads the key; makes one if there is none. Makes the directory too.
 pub(crate) fn load_or_create(data_dir: &Path) -> Result<NodeKeys, Failure> {
-    let seed = load_or_create_secret::<32>(data_dir, NODE_KEY)?;
+    let seed = secret::<32>(data_dir, FILE_NAME, "key")?;
     Ok(NodeKeys::from_seed(*seed))
 }
 
-/// Reads the keys of links, as [`load_or_create`].
-pub(super) fn load_or_create_link(data_dir: &Path) -> Result<LinkKeys, Failure> {
-    let secret = load_or_create_secret::<96>(data_dir, LINK_KEYS)?;
-    let (x25519, kem) = secret.split_at(32);
-    let mut keys = LinkKeys {
-        x25519: Zeroizing::new([0; 32]),
-        kem: Zeroizing::new([0; 64]),
+/// Reads the keys of links; makes some if there are none. The ML-KEM key that the descriptor tells of comes
+/// beside them.
+pub(crate) fn load_or_create_link(
+    data_dir: &Path,
+) -> Result<(LinkIdentity, Box<[u8; KEM_KEY_SIZE]>), Failure> {
+    let secrets = secret::<LINK_SIZE>(data_dir, LINK_FILE_NAME, "link key")?;
+    let (Some(link), Some(kem)) = (secrets.first_chunk::<32>(), secrets.last_chunk::<64>()) else {
+        unreachable!("both are parts of the whole");
     };
-    keys.x25519.copy_from_slice(x25519);
-    keys.kem.copy_from_slice(kem);
-    Ok(keys)
+    let kem = KemSecretKey::from_seed(*kem);
+    let kem_key = Box::new(*kem.public_key());
+    let identity = LinkIdentity::relay(X25519SecretKey::from_bytes(*link), kem);
+    Ok((identity, kem_key))
 }
 
-/// The keys of a node's links.
-pub(super) struct LinkKeys {
-    /// Static X25519 secret.
-    pub(super) x25519: Zeroizing<[u8; 32]>,
-    /// Seed of ML-KEM-768.
-    pub(super) kem: Zeroizing<[u8; 64]>,
-}
-
-fn load_or_create_secret<const SIZE: usize>(
+/// So many random bytes that are kept in a file.
+fn secret<const SIZE: usize>(
     data_dir: &Path,
     name: &str,
+    what: &str,
 ) -> Result<Zeroizing<[u8; SIZE]>, Failure> {
     let file = data_dir.join(name);
     let failed = |fault: io::Error| {
-        Failure::new(format!(
-            "cannot use the node's key {}: {fault}",
-            file.display()
-        ))
+        let file = file.display();
+        Failure::new(format!("cannot use the node's {what} {file}: {fault}"))
     };
-    let text = match read(&file, 2 * SIZE) {
+    let text = match read(&file, SIZE) {
         Err(fault) if fault.kind() == ErrorKind::NotFound => {
-            create::<SIZE>(data_dir, &file).map_err(failed)?;
-            read(&file, 2 * SIZE)
+            create(data_dir, &file, SIZE).map_err(failed)?;
+            read(&file, SIZE)
         }
         outcome => outcome,
     }
     .map_err(failed)?;
     let mut secret = Zeroizing::new([0; SIZE]);
     hex::decode_to_slice(text.trim_ascii_end(), secret.as_mut_slice()).map_err(|_| {
+        let (file, digits) = (file.display(), 2 * SIZE);
         Failure::new(format!(
-            "the node's key {} must be {} hex digits",
-            file.display(),
-            2 * SIZE
+            "the node's {what} {file} must be {digits} hex digits"
         ))
     })?;
     Ok(secret)
 }
 
-fn read(file: &Path, digit_count: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+fn read(file: &Path, size: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     let opened = File::open(file)?;
     let mode = opened.metadata()?.mode();
     if mode & 0o077 != 0 {
@@ -84,43 +82,43 @@ fn read(file: &Path, digit_count: usize) -> io::Result<Zeroizing<Vec<u8>>> {
             mode & 0o777
         )));
     }
-    // What may end a line, and one more to see that it is too long.
-    let size_max = digit_count + 3;
-    let mut text = Zeroizing::new(Vec::with_capacity(size_max));
-    let size_max = u64::try_from(size_max).unwrap_or(u64::MAX);
-    opened.take(size_max).read_to_end(&mut text)?;
+    // The digits, and what may end a line. Room for one byte more, so that nothing is copied.
+    let size_max = 2 * size + 2;
+    let mut text = Zeroizing::new(Vec::with_capacity(2 * size_max));
+    let bound = u64::try_from(size_max + 1).unwrap_or(u64::MAX);
+    opened.take(bound).read_to_end(&mut text)?;
     Ok(text)
 }
 
 /// A new secret, whole or not at all: it is written beside its place, synced, and linked there. If
 /// another process was faster, its secret stays.
-fn create<const SIZE: usize>(data_dir: &Path, file: &Path) -> io::Result<()> {
+fn create(data_dir: &Path, file: &Path, size: usize) -> io::Result<()> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(data_dir)?;
-    let mut secret = Zeroizing::new([0; SIZE]);
-    getrandom::fill(secret.as_mut_slice()).map_err(io::Error::other)?;
-    // Room for the end of the line, so that nothing is copied to another place.
-    let mut text = Zeroizing::new(Vec::with_capacity(2 * SIZE + 1));
-    text.resize(2 * SIZE, 0);
-    hex::encode_to_slice(secret.as_slice(), &mut text).map_err(io::Error::other)?;
-    text.push(b'\n');
+    let mut secret = Zeroizing::new(vec![0; size]);
+    getrandom::fill(&mut secret).map_err(io::Error::other)?;
+    let mut text = Zeroizing::new(vec![b'\n'; 2 * size + 1]);
+    let digits = text.get_mut(..2 * size).unwrap_or_default();
+    hex::encode_to_slice(&*secret, digits).map_err(io::Error::other)?;
 
-    let partial = file.with_added_extension(std::process::id().to_string());
+    let mut partial = file.as_os_str().to_owned();
+    partial.push(format!(".{}", std::process::id()));
+    let partial = Path::new(&partial);
     let mut opened = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
-        .open(&partial)?;
+        .open(partial)?;
     let linked = opened
-        .write_all(text.as_slice())
+        .write_all(&text)
         .and_then(|()| opened.sync_all())
-        .and_then(|()| match fs::hard_link(&partial, file) {
+        .and_then(|()| match fs::hard_link(partial, file) {
             Err(fault) if fault.kind() == ErrorKind::AlreadyExists => Ok(()),
             outcome => outcome,
         });
-    fs::remove_file(&partial)?;
+    fs::remove_file(partial)?;
     linked?;
     File::open(data_dir)?.sync_all()
 }
@@ -141,7 +139,7 @@ mod tests {
         assert_eq!(made.ed25519().seed(), read.ed25519().seed());
         assert_ne!(made.ed25519().seed(), &[0; 32]);
 
-        let file = data_dir.join(NODE_KEY);
+        let file = data_dir.join(FILE_NAME);
         assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(&data_dir).unwrap().mode() & 0o777, 0o700);
         assert_eq!(
@@ -149,12 +147,6 @@ mod tests {
             1,
             "no partial file stays"
         );
-        let links = load_or_create_link(&data_dir).unwrap();
-        let again = load_or_create_link(&data_dir).unwrap();
-        assert_eq!((&links.x25519, &links.kem), (&again.x25519, &again.kem));
-        assert_ne!(&*links.x25519, &links.kem[..32]);
-        let file = data_dir.join(LINK_KEYS);
-        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
         let other = load_or_create(&directory.path().join("other")).unwrap();
         assert_ne!(made.ed25519().seed(), other.ed25519().seed());
     }
@@ -162,7 +154,7 @@ mod tests {
     #[test]
     fn a_bad_key_is_refused_and_left_alone() {
         let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join(NODE_KEY);
+        let file = directory.path().join(FILE_NAME);
         let good = "07".repeat(32);
         let table = [
             (good.clone(), 0o644, "others may read it (mode 644)"),
@@ -188,5 +180,24 @@ mod tests {
         fs::write(&file, format!("{good}\n")).unwrap();
         let keys = load_or_create(directory.path()).unwrap();
         assert_eq!(keys.ed25519().seed(), &[7; 32]);
+    }
+
+    #[test]
+    fn link_keys_are_kept_beside_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let (made, made_kem) = load_or_create_link(directory.path()).unwrap();
+        let (read, read_kem) = load_or_create_link(directory.path()).unwrap();
+        assert_eq!(made.public_key(), read.public_key());
+        assert_eq!(made_kem, read_kem);
+        let file = directory.path().join(LINK_FILE_NAME);
+        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
+        fs::write(&file, "07".repeat(32)).unwrap();
+        let failure = load_or_create_link(directory.path())
+            .map(|_| ())
+            .unwrap_err();
+        assert!(
+            failure.to_string().contains("must be 192 hex digits"),
+            "{failure}"
+        );
     }
 }
