@@ -40,7 +40,7 @@ fn start(from: &LinkIdentity, to: PeerKeys<'_>) -> Initiated {
         cookie: None,
     };
     let started = Initiation::start(from, to, &given, [3; 64], &mut datagram);
-    (started.ok().expect("an initiation"), datagram)
+    (started.expect("an initiation"), datagram)
 }
 
 #[expect(clippy::expect_used, reason = "the initiation is good")]
@@ -49,7 +49,7 @@ fn respond(to: &LinkIdentity, datagram: &[u8; INITIATION_SIZE]) -> (LinkKeys, [u
     let received = to.read_initiation(datagram, [4; 32]);
     let id = (2, ClientId([0; 16]));
     let keys = received.and_then(|it| it.respond(to, id, NOW, &mut response));
-    (keys.ok().expect("a response"), response)
+    (keys.expect("a response"), response)
 }
 
 fn handshake(criterion: &mut Criterion) {
@@ -97,7 +97,7 @@ fn linked() -> [LinkKeys; 2] {
     let (mut initiation, datagram) = start(&one, keys);
     let (responder, response) = respond(&other, &datagram);
     let established = initiation.read_response(&one, NOW, &response);
-    [established.ok().expect("keys").keys, responder]
+    [established.expect("keys").keys, responder]
 }
 
 fn frames(criterion: &mut Criterion) {

@@ -120,7 +120,7 @@ fn batches(criterion: &mut Criterion) {
     }
     let packets = packets(64);
     group.throughput(Throughput::Elements(64));
-    group.bench_function("one by one with x25519-dalek, 64", |bencher| {
+    group.bench_function("one by one, 64", |bencher| {
         let key = secret();
         bencher.iter_batched_ref(
             || packets.clone(),

@@ -1,4 +1,5 @@
-//! One secret key with many peers: a batch of each length, and one peer at a time with x25519-dalek.
+//! One secret key with many peers: a batch of each length, and one peer alone, also with
+//! x25519-dalek.
 
 use core::hint::black_box;
 
@@ -7,7 +8,7 @@ use cepa_crypto::x25519::{BATCH_MAX, SharedSecret, available, diffie_hellman_man
 use cepa_wire::X25519PublicKey;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
-const LENGTHS: [usize; 8] = [1, 2, 4, 8, 16, 32, BATCH_MAX, 2 * BATCH_MAX];
+const LENGTHS: [usize; 9] = [1, 2, 4, 8, 9, 16, 32, BATCH_MAX, 2 * BATCH_MAX];
 
 fn peer(index: usize) -> X25519PublicKey {
     let mut secret = [7; 32];
@@ -31,11 +32,18 @@ fn batches(criterion: &mut Criterion) {
         });
     }
     group.throughput(Throughput::Elements(1));
-    group.bench_function("one peer, x25519-dalek", |bencher| {
+    group.bench_function("one peer", |bencher| {
         bencher.iter(|| {
             black_box(&secret)
                 .diffie_hellman(black_box(&peers[0]))
                 .is_ok()
+        });
+    });
+    let dalek = x25519_dalek::StaticSecret::from(*secret.to_bytes());
+    group.bench_function("one peer, x25519-dalek", |bencher| {
+        bencher.iter(|| {
+            let peer = x25519_dalek::PublicKey::from(black_box(&peers[0]).0);
+            dalek.diffie_hellman(&peer).was_contributory()
         });
     });
     group.finish();

@@ -16,11 +16,14 @@ use cepa_wire::host::Host;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
+use crate::oxend::BootstrapNode;
+
 use self::keys::{
-    ACCOUNT_SIZE_MAX_MIB, ADMIN_LISTEN, ALLOW_AES_CBC, BIND_IP, DATA_DIR, FOREIGN_GRACE_HOURS,
-    HTTPS_PORT, Key, MONITOR_COUNT_MAX, NETWORK_FILE, OMQ_PORT, OXEND_RPC, PROXY_EXCEPTIONS, QUIC,
-    RATE_LIMIT_BURST, RATE_LIMIT_PER_SECOND, RELAXED_DURABILITY_MS, SEED_LISTEN, SEGMENT_SIZE_MIB,
-    SHARD_CPUS, STATS_ACCESS_KEYS, STOP_TIMEOUT_SECONDS, STORE_CAPACITY_MIB, TESTNET, key_names,
+    ACCOUNT_SIZE_MAX_MIB, ADMIN_LISTEN, ALLOW_AES_CBC, BIND_IP, BOOTSTRAP_NODES, DATA_DIR,
+    FOREIGN_GRACE_HOURS, HTTPS_PORT, Key, MONITOR_COUNT_MAX, NETWORK_FILE, OMQ_PORT, OXEND_RPC,
+    PROXY_EXCEPTIONS, QUIC, RATE_LIMIT_BURST, RATE_LIMIT_PER_SECOND, RELAXED_DURABILITY_MS,
+    SEED_LISTEN, SEGMENT_SIZE_MIB, SHARD_CPUS, STATS_ACCESS_KEYS, STOP_TIMEOUT_SECONDS,
+    STORE_CAPACITY_MIB, TESTNET, key_names,
 };
 
 pub use self::packet::{PacketConfig, PacketIo, X25519Choice};
@@ -61,6 +64,9 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where the view comes from.
     pub network: NetworkSource,
+    /// Who tells how nodes are reached when oxend knows too little at the start; `None`: those of the
+    /// network. At most [`LIST_COUNT_MAX`].
+    pub bootstrap_nodes: Option<Vec<BootstrapNode>>,
     /// The network is Session's testnet: account ids may come without their prefix.
     pub testnet: bool,
     /// Answer QUIC on the UDP port [`Self::omq_port`].
@@ -252,6 +258,7 @@ impl Config {
             omq_port: omq_port.get(),
             data_dir,
             network,
+            bootstrap_nodes: None,
             testnet: false,
             quic: true,
             shard_cpus: all_cpus(),
@@ -301,6 +308,7 @@ impl Config {
 
     /// Takes the keys of what is served to whom.
     fn take_service(&mut self, table: &mut Table<'_>) -> Result<(), ConfigError> {
+        self.bootstrap_nodes = table.take_bootstrap_nodes()?;
         table.put(&TESTNET, &mut self.testnet, |_| true)?;
         table.put(&QUIC, &mut self.quic, |_| true)?;
         table.put(&ALLOW_AES_CBC, &mut self.allow_aes_cbc, |_| true)?;
@@ -351,6 +359,10 @@ impl Config {
                 put(&NETWORK_FILE, path.to_string_lossy().as_ref().into());
             }
             NetworkSource::Oxend(address) => put(&OXEND_RPC, address.as_str().into()),
+        }
+        if let Some(nodes) = &self.bootstrap_nodes {
+            let nodes = nodes.iter().map(ToString::to_string);
+            put(&BOOTSTRAP_NODES, nodes.collect::<Vec<_>>().into());
         }
         put(&TESTNET, self.testnet.into());
         put(&QUIC, self.quic.into());
@@ -477,6 +489,14 @@ impl<'a> Table<'a> {
         }
     }
 
+    fn take_bootstrap_nodes(&mut self) -> Result<Option<Vec<BootstrapNode>>, ConfigError> {
+        let read = |text: &String| text.parse::<BootstrapNode>().ok();
+        let texts = self.take(&BOOTSTRAP_NODES, |texts: &Vec<String>| {
+            texts.len() <= LIST_COUNT_MAX && texts.iter().all(|text| read(text).is_some())
+        })?;
+        Ok(texts.map(|texts| texts.iter().filter_map(read).collect()))
+    }
+
     fn require<T: DeserializeOwned>(
         &mut self,
         key: &Key,
@@ -584,10 +604,7 @@ mod tests {
         assert!(packet.is_on && packet.io == PacketIo::Auto);
         assert_eq!((packet.port, packet.replay_filter_mib), (22022, 256));
         assert_eq!(packet.epoch, EpochLength::DAY);
-        assert_eq!(
-            packet.cpus.as_slice(),
-            all_cpus().last_chunk::<1>().unwrap()
-        );
+        assert_eq!(Some(&packet.cpu), all_cpus().last());
         assert!(!config.allow_aes_cbc);
         assert_eq!(config.segment_size_mib, SEGMENT_SIZE_MIB_DEFAULT);
         assert_eq!(config.store_capacity_mib, STORE_CAPACITY_MIB_DEFAULT);
@@ -610,6 +627,8 @@ mod tests {
         config.admin_listen = Some("127.0.0.1:9100".parse().unwrap());
         config.seed_listen = Some("0.0.0.0:38157".parse().unwrap());
         config.testnet = true;
+        let node = format!("curve://seed.lab:7/{}", "ab".repeat(32));
+        config.bootstrap_nodes = Some(vec![node.parse().unwrap()]);
         config.quic = false;
         config.rate_limit_per_second = 7;
         config.rate_limit_burst = 8;
@@ -621,7 +640,7 @@ mod tests {
             is_on: false,
             port: 7,
             io: PacketIo::AfXdp,
-            cpus: vec![1, 0],
+            cpu: 1,
             epoch: EpochLength::from_secs(60).unwrap(),
             replay_filter_mib: 4,
             x25519: X25519Choice::Scalar,
@@ -697,6 +716,7 @@ mod tests {
             ("admin_listen", "\"203.0.113.7:9100\""), // not loopback
             ("admin_listen", "9100"),
             ("seed_listen", "\"localhost:1\""),
+            ("bootstrap_nodes", "[\"tcp://seed.lab:7\"]"),
             ("testnet", "1"),
             ("quic", "\"on\""),
             ("rate_limit_per_second", "0"),
@@ -711,7 +731,7 @@ mod tests {
             ("packet_port", "22020"), // that of OMQ
             ("packet_port", "0"),
             ("packet_io", "\"epoll\""),
-            ("packet_cpus", "[1, 1]"),
+            ("packet_cpu", "-1"),
             ("packet_epoch_seconds", "604801"),
             ("packet_epoch_seconds", "19"),
             ("replay_filter_mib", "0"),

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+mod curve;
 pub mod endpoint;
 pub mod metrics;
 pub mod network_file;

@@ -2,19 +2,19 @@
 //! is a namespace: nothing here could name a client, an account or a message.
 
 use core::convert::Infallible;
-use std::sync::Arc;
 
-use cepa_relay::Counters;
+use cepa_relay::counters::{self, Sample};
 use cepa_storage::Report;
 use cepa_storage::statistics::Kind;
 use hyper::{Method, StatusCode};
 
 use crate::endpoint::{Endpoint, Reply};
 
-/// Answers `GET /metrics` until the future is dropped; `stores` tells of the message store.
+/// Answers `GET /metrics` until the future is dropped; `counters` gives those of whoever has some, and
+/// `stores` tells of the message store.
 pub async fn serve(
     endpoint: Endpoint,
-    counters: Arc<Counters>,
+    counters: impl Fn() -> Vec<Sample> + Send + Sync + 'static,
     stores: impl Fn() -> Report + Send + Sync + 'static,
 ) -> Infallible {
     endpoint
@@ -22,7 +22,7 @@ pub async fn serve(
             (&Method::GET, "/metrics") => Reply {
                 status: StatusCode::OK,
                 content_type: "text/plain; version=0.0.4",
-                body: (to_prometheus(&counters.snapshot()) + &of_stores(&stores())).into(),
+                body: (to_prometheus(&counters()) + &of_stores(&stores())).into(),
             },
             (_, "/metrics") => Reply::text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n"),
             _ => Reply::text(StatusCode::NOT_FOUND, "only /metrics\n"),
@@ -30,12 +30,16 @@ pub async fn serve(
         .await
 }
 
-/// Three lines a counter: `(name, help, value)`.
-fn to_prometheus(counters: &[(&str, &str, u64)]) -> String {
+/// Three lines a number.
+fn to_prometheus(samples: &[Sample]) -> String {
     let mut text = String::new();
-    for (name, help, value) in counters {
-        push_head(&mut text, &format!("{name}_total"), help, Kind::Count);
-        push_line(&mut text, &format!("{name}_total"), *value);
+    for sample in samples {
+        let (name, kind) = match sample.kind {
+            counters::Kind::Count => (format!("{}_total", sample.name), Kind::Count),
+            counters::Kind::Gauge => (sample.name.to_owned(), Kind::Gauge),
+        };
+        push_head(&mut text, &name, sample.help, kind);
+        push_line(&mut text, &name, sample.value);
     }
     text
 }
@@ -93,15 +97,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn three_lines_a_counter() {
+    fn three_lines_a_number() {
+        let sample = |name, help, kind, value| Sample {
+            name,
+            help,
+            kind,
+            value,
+        };
         assert_eq!(
-            to_prometheus(&[("a", "How often.", 7), ("b", "x\\y\nz", u64::MAX)]),
+            to_prometheus(&[
+                sample("a", "How often.", counters::Kind::Count, 7),
+                sample("b", "x\\y\nz", counters::Kind::Gauge, u64::MAX),
+            ]),
             "# HELP cepa_a_total How often.\n\
              # TYPE cepa_a_total counter\n\
              cepa_a_total 7\n\
-             # HELP cepa_b_total x\\\\y\\nz\n\
-             # TYPE cepa_b_total counter\n\
-             cepa_b_total 18446744073709551615\n"
+             # HELP cepa_b x\\\\y\\nz\n\
+             # TYPE cepa_b gauge\n\
+             cepa_b 18446744073709551615\n"
         );
     }
 

@@ -4,19 +4,21 @@
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn core::error::Error>> {
-//! use cepa_control::oxend::{Duties, OurNode, OxendAddress, OxendClient};
+//! use cepa_control::oxend::{Bootstrap, Duties, OurNode, OxendAddress, OxendClient};
 //!
 //! let address: OxendAddress = "ipc:///var/lib/oxen/oxend.sock".parse()?;
 //! let keys = cepa_control::oxend::fetch_keys(&address).await;
 //! let client = OxendClient::new(address);
 //! let handle = client.handle(); // for `ask`, cloned at will
 //! let us = OurNode::new(&keys, 22_021, 22_020);
-//! let duties = Duties { us, peer_tests: None };
+//! let bootstrap = Bootstrap::of_network(false);
+//! let duties = Duties { us, peer_tests: None, bootstrap };
 //! client.run(duties, |view| drop(view.nodes)).await
 //! # }
 //! ```
 
 mod address;
+mod bootstrap;
 mod driver;
 mod keys;
 mod link;
@@ -35,6 +37,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::reachability::{self, PeerTests};
 pub use address::{OxendAddress, OxendAddressError};
+pub use bootstrap::{Bootstrap, BootstrapNode, BootstrapNodeError};
 pub use cepa_wire::oxend::OxendView;
 use driver::{Ask, News};
 pub use keys::fetch_keys;
@@ -111,6 +114,8 @@ pub struct Duties {
     pub us: OurNode,
     /// How peers are tested; `None` tests nobody, and nothing is said when nobody tests us.
     pub peer_tests: Option<PeerTests>,
+    /// Who is asked when oxend knows too little.
+    pub bootstrap: Bootstrap,
 }
 
 /// The connection to oxend, before it is run.
@@ -150,9 +155,14 @@ impl OxendClient {
         let (views, viewed) = watch::channel(None);
         let handle = self.handle;
         let mut asks = self.asks;
-        let Duties { us, peer_tests } = duties;
+        let Duties {
+            us,
+            peer_tests,
+            bootstrap,
+        } = duties;
         let driven = driver::drive(&self.address, &mut asks, &self.connected, &news_sender);
-        let listed = lists::keep(&handle, &mut news, &views, publish);
+        let fall_back = (&us.x25519, &bootstrap);
+        let listed = lists::keep(&handle, fall_back, &mut news, &views, publish);
         let tested = async {
             match peer_tests {
                 Some(tests) => reachability::run(&handle, &us, tests, viewed).await,

@@ -2,7 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "what fails in a test ends it")]
 
 use core::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 
 use cepa_control::{Endpoint, metrics, seed};
 use cepa_relay::Counters;
@@ -171,7 +170,7 @@ fn the_metrics_show_the_counters() {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let counters = Arc::new(Counters::default());
+        let counters = Counters::default();
         count(&counters.message_stored);
         let stores = || {
             let mut report = cepa_storage::Report::default();
@@ -194,7 +193,7 @@ fn the_metrics_show_the_counters() {
             assert!(missing.starts_with("HTTP/1.1 404"), "{missing}");
         };
         tokio::select! {
-            _ = metrics::serve(endpoint, Arc::clone(&counters), stores) => {}
+            _ = metrics::serve(endpoint, move || counters.snapshot(), stores) => {}
             () = ask => {}
         }
     });

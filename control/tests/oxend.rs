@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use cepa_control::OxendView;
 use cepa_control::oxend::{
-    AskError, Duties, OurNode, OxendAddress, OxendClient, OxendHandle, fetch_keys,
+    AskError, Bootstrap, Duties, OurNode, OxendAddress, OxendClient, OxendHandle, fetch_keys,
 };
 use cepa_crypto::{NodeKeys, SecretKeys};
 use cepa_lab::{Chain, Listen, Oxend};
@@ -73,6 +73,7 @@ async fn with_client(
     let duties = Duties {
         us,
         peer_tests: None,
+        bootstrap: Bootstrap::default(),
     };
     let handle = client.handle();
     tokio::select! {

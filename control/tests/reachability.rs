@@ -9,7 +9,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use cepa_control::oxend::{Duties, OurNode, OxendClient};
+use cepa_control::oxend::{Bootstrap, Duties, OurNode, OxendClient};
 use cepa_control::reachability::{PeerTest, PeerTests};
 use cepa_crypto::curve::Connection;
 use cepa_crypto::{NodeKeys, SecretKeys};
@@ -117,7 +117,7 @@ async fn serve_omq(listener: TcpListener, us: NodeKeys, fault: Fault) {
             }
             while let Some(parts) = connection.poll_message() {
                 let ping = Message::parse(parts).unwrap();
-                let tag = Bytes::from_static(b"ping");
+                let tag = Bytes::from_static(b"ask");
                 let expected = Message::Command {
                     name: "sn.ping".to_owned(),
                     parts: vec![tag.clone()],
@@ -175,6 +175,7 @@ async fn report_of(fault: Fault) {
             quic: quic(fault),
             has_quic: true,
         }),
+        bootstrap: Bootstrap::default(),
     };
     let reported = async {
         while oxend.reports().is_empty() {

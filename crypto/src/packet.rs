@@ -104,6 +104,12 @@ pub fn relay_id(key: &Ed25519PublicKey) -> RelayId {
     RelayId(*split::<16, 16, 32>(&hash).0)
 }
 
+/// Whether this processor has AES. Without, a packet costs some ten times as much beside its
+/// Diffie-Hellman, and a relay should say so when it starts.
+pub fn has_aes() -> bool {
+    aes::hardware_accelerated()
+}
+
 /// A relay's key for one epoch. Zeroized when dropped, each copy of it; never printed.
 #[derive(Clone)]
 pub struct HopKey {
@@ -120,6 +126,11 @@ impl HopKey {
             relay,
             epoch,
         }
+    }
+
+    /// The epoch that it is for.
+    pub const fn epoch(&self) -> Epoch {
+        self.epoch
     }
 
     /// What clients build with. One multiplication.

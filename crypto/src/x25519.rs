@@ -1,4 +1,18 @@
 //! X25519 of one secret key with many peers at once (RFC 7748).
+//!
+//! A relay's key meets a new peer in each packet, and there are always some packets waiting. Where
+//! the CPU has AVX-512 IFMA, eight peers take as long as one, and two are faster than with aws-lc,
+//! which other CPUs use, and all for a peer alone. A batch may be of any length; it is best as long
+//! as what is waiting, up to [`BATCH_MAX`].
+//!
+//! - `formulas`: the field and the ladder, and how digits are kept within their bounds.
+//! - `ifma`: the same in eight lanes, and why it takes constant time.
+//! - `tests`: the vectors of RFC 7748, x25519-dalek, a slow twin, and a proof of the bounds by intervals,
+//!   which runs the text of `formulas` itself.
+//!
+//! Sources: RFC 7748; P. Montgomery, "Speeding the Pollard and elliptic curve methods of
+//! factorization" (1987), for the ladder and for the inversion that many share; D. Bernstein,
+//! "Curve25519: new Diffie-Hellman speed records" (2006).
 
 use std::sync::OnceLock;
 
@@ -16,8 +30,8 @@ mod ifma;
 #[cfg(test)]
 mod tests;
 
-/// As many peers as one call is best given: beyond that a batch gains next to nothing, and what came
-/// first waits longer.
+/// As many peers as one call is best given: beyond that a batch gains next to nothing, and what
+/// came first waits longer.
 pub const BATCH_MAX: usize = 64;
 
 /// A shared secret. Zeroized when dropped; never printed.
@@ -25,7 +39,8 @@ pub const BATCH_MAX: usize = 64;
 pub struct SharedSecret([u8; 32]);
 
 impl SharedSecret {
-    /// The secret, or that the peer's key was of low order: then it is all zero, and no secret at all.
+    /// The secret, or that the peer's key was of low order: then it is all zero, and no secret at
+    /// all.
     pub fn contributory(&self) -> Result<&[u8; 32], WeakKey> {
         if bool::from(self.0.as_slice().ct_eq(&[0_u8; 32][..])) {
             Err(WeakKey)
@@ -38,9 +53,9 @@ impl SharedSecret {
 /// What computes a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
-    /// One peer after the other, on any CPU.
+    /// One peer after the other, on any CPU (aws-lc).
     Scalar,
-    /// Eight peers at once, with AVX-512 IFMA.
+    /// Eight peers at once, with AVX-512 IFMA; a peer alone as [`Self::Scalar`].
     Avx512Ifma,
 }
 
@@ -79,8 +94,8 @@ pub fn choose(backend: Backend) -> Result<(), ChooseError> {
     }
 }
 
-/// Computes `shared[i]` from `secret` and `peers[i]`, for as many as both slices have. All zero where
-/// the peer's key is of low order.
+/// Computes `shared[i]` from `secret` and `peers[i]`, for as many as both slices have. All zero
+/// where the peer's key is of low order.
 pub fn diffie_hellman_many(
     secret: &X25519SecretKey,
     peers: &[X25519PublicKey],
@@ -120,8 +135,8 @@ impl Engine {
         let (peers, shared) = (&peers[..count], &mut shared[..count]);
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Ifma(ifma) => ifma.many(&secret.to_bytes(), peers, shared),
-            Self::Scalar => one_by_one(secret, peers, shared),
+            Self::Ifma(ifma) if count > 1 => ifma.many(&secret.to_bytes(), peers, shared),
+            _ => one_by_one(secret, peers, shared),
         }
     }
 }

@@ -5,6 +5,7 @@ use cepa_crypto::link::{
     CookieJar, Initiation, KemSecretKey, LinkIdentity, LinkKeys, ReceivedInitiation,
 };
 use cepa_crypto::onion_v2::LayerKey;
+use cepa_crypto::x25519::SharedSecret;
 use cepa_crypto::{Account, Ed25519SecretKey, NodeKeys, X25519SecretKey};
 
 /// For a type that can be printed two implementations apply, and `check` does not compile.
@@ -28,6 +29,7 @@ fn secrets_are_not_printed() {
     assert!(<NodeKeys as Unprintable<_>>::check());
     assert!(<Account as Unprintable<_>>::check());
     assert!(<LayerKey as Unprintable<_>>::check());
+    assert!(<SharedSecret as Unprintable<_>>::check());
     assert!(<Connection as Unprintable<_>>::check());
     assert!(<KemSecretKey as Unprintable<_>>::check());
     assert!(<LinkIdentity as Unprintable<_>>::check());

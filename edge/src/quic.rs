@@ -159,23 +159,23 @@ impl Default for Limits {
     }
 }
 
-/// How often each thing happened. Relaxed atomics.
-#[derive(Debug, Default)]
-pub struct Counters {
+cepa_relay::counters! {
+    /// How often each thing happened.
+    pub struct Counters, named "quic_";
     /// Connections whose handshake succeeded.
-    pub accepted: AtomicU64,
+    accepted,
     /// Connections refused because there are too many, in all or of a prefix.
-    pub refused: AtomicU64,
+    refused,
     /// Connections whose handshake failed or took too long.
-    pub handshake_failed: AtomicU64,
+    handshake_failed,
     /// Connections and streams ended for what they sent, or for what they cost.
-    pub closed_for_cause: AtomicU64,
+    closed_for_cause,
     /// Commands that were given to the endpoints.
-    pub commands: AtomicU64,
+    commands,
     /// Commands in early data that waited for the handshake.
-    pub early_waited: AtomicU64,
+    early_waited,
     /// Pushes dropped because their peer reads too slowly.
-    pub push_dropped: AtomicU64,
+    push_dropped,
 }
 
 /// Why the listener did not start.

@@ -1,7 +1,7 @@
 //! Arbitrary bytes as parameters of a method: the first byte chooses which.
 #![no_main]
 
-use cepa_wire::request::ClientRequest;
+use cepa_wire::request::{ClientRequest, Network, Parser};
 use libfuzzer_sys::fuzz_target;
 
 const METHODS: [&str; 18] = [
@@ -28,7 +28,13 @@ const METHODS: [&str; 18] = [
 fuzz_target!(|input: &[u8]| {
     let Some((choice, params)) = input.split_first() else { return };
     let method = METHODS[usize::from(*choice) % METHODS.len()];
+    let testnet = Parser {
+        network: Network::Testnet,
+    };
+    let on_testnet = testnet.parse_params(method, params);
     if let Ok((request, _)) = ClientRequest::parse_params(method, params) {
+        // The testnet takes more, and reads what both take in the same way.
+        assert_eq!(on_testnet.map(|(request, _)| request).as_ref(), Ok(&request));
         assert_eq!(request.method(), method);
         match ClientRequest::parse_json(&request.encode_json()) {
             Ok(again) => assert!(again == request || has_document(&request)),

@@ -5,18 +5,19 @@ use core::cell::RefCell;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use cepa_relay::counters::count;
 use cepa_swarm::load::{Load, LoadLimit};
-use cepa_swarm::rate::{Prefix, RateLimit, RateLimiter};
+use cepa_swarm::rate::{Prefix, RateLimiter};
 use cepa_wire::Timestamp;
 use glommio::timer::sleep;
 
+use crate::clock;
 use crate::connections::{Caller, Connections, PHASE_COUNT, Phase, Seat, Timeouts};
 use crate::edge_limits::EdgeLimits;
 use crate::memory::Pool;
 use crate::tile::{RUNNING_COUNT_MAX, Tile};
-use crate::{clock, random};
 
 /// How often the executor's lag is measured.
 const SAMPLE_PAUSE: Duration = Duration::from_millis(10);
@@ -45,7 +46,8 @@ impl Refused {
 /// The bounds of one executor's edges, and what is used of them.
 pub(crate) struct Door {
     pub(crate) limits: EdgeLimits,
-    rate: RefCell<RateLimiter>,
+    /// That of the whole node.
+    rate: Arc<RateLimiter>,
     load: RefCell<Load>,
     pub(crate) https: Rc<Connections>,
     pub(crate) omq: Rc<Connections>,
@@ -56,7 +58,7 @@ pub(crate) struct Door {
 }
 
 impl Door {
-    pub(crate) fn new(limits: EdgeLimits, rate_limit: Option<RateLimit>) -> Self {
+    pub(crate) fn new(limits: EdgeLimits, rate: Arc<RateLimiter>) -> Self {
         let per_prefix = limits.connection_per_prefix_count_max;
         let pool = |size_max| Pool::new(size_max, limits.held_per_prefix_size_max);
         // An OMQ link has its heartbeat, and a slow body gets an answer: neither ends here.
@@ -68,7 +70,7 @@ impl Door {
         timeouts[Phase::Taking as usize] = Some(limits.response_timeout);
         Self {
             limits,
-            rate: RefCell::new(RateLimiter::new(rate_limit, random::bytes())),
+            rate,
             load: RefCell::new(Load::new(LoadLimit {
                 lag_max: limits.lag_max,
                 running_count_max: RUNNING_COUNT_BUSY,
@@ -118,8 +120,7 @@ impl Tile {
             count(&self.counters.refused_overloaded);
             return Err(Refused::Busy);
         }
-        let mut rate = self.door.rate.borrow_mut();
-        if seat.is_peer() || rate.take(seat.caller.prefix, clock::ticks()) {
+        if seat.is_peer() || self.door.rate.take(seat.caller.prefix, clock::ticks()) {
             return Ok(());
         }
         count(&self.counters.refused_rate_limited);
@@ -132,7 +133,7 @@ impl Tile {
     pub(crate) fn admit_entered(&self, from: IpAddr) -> Result<(), Refused> {
         let is_peer = self.network.load().has_address(from);
         let prefix = Prefix::of(from);
-        if is_peer || self.door.rate.borrow_mut().take(prefix, clock::ticks()) {
+        if is_peer || self.door.rate.take(prefix, clock::ticks()) {
             return Ok(());
         }
         count(&self.counters.refused_rate_limited);

@@ -2,8 +2,6 @@
 
 use core::time::Duration;
 
-use cepa_swarm::rate::RateLimiter;
-
 /// The bounds of one executor's edges. The defaults are for a node of the network; tests take smaller
 /// ones.
 #[derive(Clone, Copy, Debug)]
@@ -74,14 +72,13 @@ const REQUEST_SIZE: usize = 50 << 10;
 impl EdgeLimits {
     /// What strangers can make one executor hold at most, in bytes: each bound times what one costs. The
     /// connections that we opened and the messages of proven peers are beside it: those are as many as
-    /// the network has nodes.
+    /// the network has nodes; and so is the table of the rate limit, which all executors share.
     pub const fn memory_budget(&self) -> usize {
         self.https_connection_count_max * HTTPS_CONNECTION_SIZE
             + self.omq_connection_count_max * OMQ_CONNECTION_SIZE
             + crate::tile::RUNNING_COUNT_MAX * REQUEST_SIZE
             + self.input_size_max
             + self.output_size_max
-            + RateLimiter::memory_size()
     }
 
     /// The part of [`Self::memory_budget`] that connections cost which ask nothing.

@@ -9,12 +9,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use cepa_swarm::monitor::Subscriber;
 use cepa_wire::answer::Answer;
+use cepa_wire::packet::reassembler::Message;
 use cepa_wire::request::Encoding;
 use futures_channel::{mpsc, oneshot};
 use futures_util::StreamExt as _;
 use glommio::spawn_local;
 
 use crate::door::Refused;
+use crate::packets::{self, PacketReturns};
 use crate::tile::Tile;
 use crate::{onions, requests, subscribers};
 
@@ -49,6 +51,13 @@ pub enum Entering {
         subscriber: Arc<dyn Subscriber>,
         /// Where the reply is awaited.
         reply: oneshot::Sender<Bytes>,
+    },
+    /// A request that came as packets. Nobody knows from whom: its links have limits of their own.
+    Packet {
+        /// Method, parameters and reply blocks.
+        message: Message,
+        /// Where the packets of its answer go.
+        returns: Arc<PacketReturns>,
     },
 }
 
@@ -103,6 +112,9 @@ pub(crate) async fn serve(tile: Rc<Tile>, mut end: GateEnd) {
 }
 
 async fn answer(tile: &Rc<Tile>, entered: Entered) {
+    if let Entering::Packet { message, returns } = entered.request {
+        return packets::serve(tile, message, &returns).await;
+    }
     let admitted = tile.admit_entered(entered.from);
     match entered.request {
         Entering::Onion { body, reply } => {
@@ -141,5 +153,7 @@ async fn answer(tile: &Rc<Tile>, entered: Entered) {
             let told = subscribers::subscribe(tile, &body, connection, &subscriber).await;
             drop(reply.send(told));
         }
+        // Was served before.
+        Entering::Packet { .. } => {}
     }
 }

@@ -1,5 +1,6 @@
 //! Carries out the handover of mailboxes: a log is read on in the background and sent to who is to have it.
 
+use core::sync::atomic::Ordering::Relaxed;
 use core::time::Duration;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use cepa_relay::counters::count;
+use cepa_relay::counters::{Share, count};
 use cepa_storage::command::DumpCursor;
 use cepa_storage::{Command, Outcome};
 use cepa_swarm::handover::{Ended, Handover, Start};
@@ -49,6 +50,12 @@ pub(crate) async fn run(tile: Rc<Tile>, log: Rc<LocalLog>, dir: PathBuf) -> ! {
     let us = tile.keys.ed25519_public();
     let mut handover = read(&dir);
     let mut seen: Option<Arc<NetworkView>> = None;
+    let (pending, running) = (Share::default(), Share::default());
+    let tell = |handover: &Handover, is_running: bool| {
+        let count = u64::try_from(handover.len()).unwrap_or(u64::MAX);
+        pending.set(&tile.counters.handover_pending, count);
+        running.set(&tile.counters.handover_running, u64::from(is_running));
+    };
     loop {
         sleep(TICK).await;
         let network = tile.network.load_full();
@@ -76,12 +83,14 @@ pub(crate) async fn run(tile: Rc<Tile>, log: Rc<LocalLog>, dir: PathBuf) -> ! {
         };
         if let Some(start) = due {
             let peer = start.peer;
+            tell(&handover, true);
             let ended = hand_over(&tile, &log, start).await;
             if ended != Ended::Done {
                 count(&tile.counters.transfer_failed);
             }
             handover.handle_ended(&peer, ended, clock::now());
         }
+        tell(&handover, false);
         save_changes(&mut handover, &dir).await;
     }
 }
@@ -123,9 +132,11 @@ async fn hand_over(tile: &Rc<Tile>, log: &Rc<LocalLog>, start: Start) -> Ended {
             let Some(node) = links::find(&network, &start.peer) else {
                 return Ended::Done;
             };
+            let count = u64::try_from(messages.len()).unwrap_or(u64::MAX);
             if !missed::send_messages(tile, node, messages).await {
                 return Ended::Stopped;
             }
+            tile.counters.handover_given.fetch_add(count, Relaxed);
         }
         let Some(next) = next else {
             log.execute(keep(None)).await;

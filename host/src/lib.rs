@@ -1,5 +1,6 @@
 //! The machine: one pinned executor a core, HTTPS and OMQ listeners, links to peers, the disk, the
 //! clock. It decides nothing: it carries bytes and time to relay, swarm and storage and back.
+#![deny(unsafe_code)]
 
 mod batcher;
 mod board;
@@ -21,7 +22,10 @@ mod missed;
 mod omq;
 mod onions;
 mod outside;
+pub mod packet_io;
 mod packet_settings;
+mod packet_tile;
+pub mod packets;
 mod random;
 mod requests;
 mod ring;
@@ -40,7 +44,7 @@ use std::io;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use arc_swap::ArcSwap;
 use cepa_crypto::NodeKeys;
@@ -48,6 +52,7 @@ use cepa_relay::{Counters, PeerTable};
 use cepa_storage::Settings;
 use cepa_swarm::View;
 use cepa_wire::X25519PublicKey;
+use cepa_wire::request::{Network, Parser};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use thiserror::Error;
 
@@ -56,9 +61,11 @@ pub use crate::edge_limits::{BODY_PROGRESS_SIZE, EdgeLimits};
 pub use crate::gate::{Entered, Entering, Gate};
 use crate::lock::DataDirLock;
 pub use crate::outside::{Outgoing, Outside, ServerAnswer};
-pub use crate::packet_settings::{HAS_PACKET_TILE, PacketBackend, PacketSettings};
+pub use crate::packet_settings::{PacketBackend, PacketSettings};
+use crate::packet_tile::RunningTile;
 use crate::tile::TileSeed;
 pub use cepa_swarm::rate::RateLimit;
+use cepa_swarm::rate::RateLimiter;
 
 /// What control publishes and every shard reads: the view, and the data plane's table of it.
 pub struct NetworkView {
@@ -102,6 +109,8 @@ pub struct NodeSettings {
     pub data_dir: PathBuf,
     /// The cores that shards are pinned to: one shard each.
     pub shard_cpus: Vec<usize>,
+    /// Of which network the account ids are that clients write.
+    pub network: Network,
     /// Accept aes-cbc onion layers (unauthenticated; off by default).
     pub allow_aes_cbc: bool,
     /// How long what is running has to end when the node stops.
@@ -115,7 +124,7 @@ pub struct NodeSettings {
     pub stats_keys: Vec<X25519PublicKey>,
     /// Most subscriptions to new messages at a time.
     pub monitor_count_max: usize,
-    /// How often one address may ask one shard; none: as often as it likes. Nodes of the view always may.
+    /// How often one address may ask; none: as often as it likes. Nodes of the view always may.
     pub rate_limit: Option<RateLimit>,
     /// What the edges of one shard may cost.
     pub edge_limits: EdgeLimits,
@@ -159,6 +168,14 @@ pub enum StartError {
         /// Why.
         reason: String,
     },
+    /// The packet tile does not start.
+    #[error("cannot take packets at {address}: {reason}")]
+    PacketTile {
+        /// UDP address.
+        address: SocketAddr,
+        /// Why.
+        reason: String,
+    },
     /// The certificate can't be made or read.
     #[error("cannot make the TLS certificate: {0}")]
     Certificate(String),
@@ -170,6 +187,7 @@ pub struct RunningNode {
     stores: Arc<StoreBoard>,
     gate: Gate,
     tiles: Vec<ExecutorJoinHandle<()>>,
+    packet_tile: Option<RunningTile>,
     /// Held until the last shard has stopped.
     _lock: DataDirLock,
 }
@@ -190,8 +208,41 @@ impl RunningNode {
         self.gate.clone()
     }
 
+    /// Waits until every shard has started; if one does not, the others stop.
+    fn once_started(self, reports: &Receiver<Result<(), StartError>>) -> Result<Self, StartError> {
+        for started in reports.iter().take(self.tiles.len()) {
+            if let Err(error) = started {
+                self.stop();
+                return Err(error);
+            }
+        }
+        Ok(self)
+    }
+
+    fn with_packet_tile(
+        mut self,
+        settings: Option<PacketSettings>,
+        bind_ip: Ipv4Addr,
+    ) -> Result<Self, StartError> {
+        let Some(settings) = settings else {
+            return Ok(self);
+        };
+        let stop = Arc::clone(&self.stop);
+        match packet_tile::spawn(settings, bind_ip, self.gate(), stop) {
+            Ok(tile) => self.packet_tile = Some(tile),
+            Err(error) => {
+                self.stop();
+                return Err(error);
+            }
+        }
+        Ok(self)
+    }
+
     /// Waits until every shard has stopped; the error names what went wrong.
     pub fn join(self) -> Result<(), String> {
+        if let Some(tile) = self.packet_tile {
+            tile.join()?;
+        }
         for tile in self.tiles {
             tile.join().map_err(|error| error.to_string())?;
         }
@@ -225,12 +276,14 @@ pub fn start(
     let stop = Arc::new(AtomicBool::new(false));
     let stores = Arc::new(StoreBoard::new(tile_count));
     let (gate, gate_ends) = gate::make_gate(tile_count);
+    let rate = Arc::new(RateLimiter::new(settings.rate_limit, random::bytes()));
     let monitor_bound = subscribers::MonitorBound::new(settings.monitor_count_max);
     let mut node = RunningNode {
         stop: Arc::clone(&stop),
         stores: Arc::clone(&stores),
         gate,
         tiles: Vec::new(),
+        packet_tile: None,
         _lock: lock,
     };
     let anew = missed::make_anew(tile_count);
@@ -247,9 +300,12 @@ pub fn start(
             tls: Arc::clone(&tls),
             data_dir: data_dir.clone(),
             store: log_settings(settings.store, log_count, random::bytes()),
+            parser: Parser {
+                network: settings.network,
+            },
             allow_aes_cbc: settings.allow_aes_cbc,
             stop_timeout: settings.stop_timeout,
-            rate_limit: settings.rate_limit,
+            rate: Arc::clone(&rate),
             edge_limits: settings.edge_limits,
             network: Arc::clone(view),
             counters: Arc::clone(counters),
@@ -267,13 +323,8 @@ pub fn start(
         node.tiles.push(spawn(seed, cpu, report.clone())?);
     }
     drop(report);
-    for started in reports.iter().take(tile_count) {
-        if let Err(error) = started {
-            node.stop();
-            return Err(error);
-        }
-    }
-    Ok(node)
+    node.once_started(&reports)?
+        .with_packet_tile(settings.packet, settings.bind_ip)
 }
 
 /// Runs a shard on a core.

@@ -13,11 +13,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cepa_relay::counters::count;
+use cepa_relay::Counters;
+use cepa_relay::counters::{Share, count};
 use cepa_storage::{Command, DumpedMessage, Outcome};
 use cepa_swarm::is_refused_for_now;
 use cepa_swarm::limits::MEMBER_TIMEOUT;
-use cepa_swarm::missed::{Delivery, MissedQueues, Pushed, QUEUE_SIZE_MAX, Write};
+use cepa_swarm::missed::{Delivered, Delivery, MissedQueues, Pushed, QUEUE_SIZE_MAX, Write};
 use cepa_wire::missed::Missed;
 use cepa_wire::transfer::{self, Transferred};
 use cepa_wire::{Ed25519PublicKey, ServiceNode};
@@ -48,6 +49,8 @@ pub(crate) struct MissedFiles {
     dir: PathBuf,
     tile: usize,
     queues: RefCell<MissedQueues>,
+    entries_told: Share,
+    bytes_told: Share,
 }
 
 impl MissedFiles {
@@ -59,6 +62,8 @@ impl MissedFiles {
             dir,
             tile,
             queues: RefCell::default(),
+            entries_told: Share::default(),
+            bytes_told: Share::default(),
         };
         let mut found = BTreeMap::<Ed25519PublicKey, Vec<PathBuf>>::new();
         for entry in fs::read_dir(&files.dir)? {
@@ -82,10 +87,12 @@ impl MissedFiles {
     fn recover(&self, peer: Ed25519PublicKey, mut paths: Vec<PathBuf>) -> io::Result<()> {
         // Names end with rising numbers.
         paths.sort();
-        let mut kept = Vec::new();
+        let (mut kept, mut entry_count) = (Vec::new(), 0);
         for path in &paths {
             let bytes = fs::read(path)?;
-            kept.extend_from_slice(bytes.get(..whole_size(&bytes)).unwrap_or_default());
+            let (size, count) = whole_frames(&bytes);
+            kept.extend_from_slice(bytes.get(..size).unwrap_or_default());
+            entry_count += count;
         }
         let gathered = self
             .dir
@@ -100,7 +107,9 @@ impl MissedFiles {
             return fs::remove_file(&gathered);
         }
         let size = u64::try_from(kept.len()).unwrap_or(u64::MAX);
-        let generation = self.queues.borrow_mut().recover(peer, size);
+        let mut queues = self.queues.borrow_mut();
+        let generation = queues.recover(peer, size, entry_count);
+        drop(queues);
         fs::rename(&gathered, self.path(&peer, generation))?;
         File::open(&self.dir)?.sync_all()
     }
@@ -113,6 +122,14 @@ impl MissedFiles {
     fn remove(&self, peer: &Ed25519PublicKey, generation: u64) {
         // One that is not there was not written yet.
         drop(fs::remove_file(self.path(peer, generation)));
+    }
+
+    /// Tells how much is kept.
+    fn tell(&self, counters: &Counters) {
+        let queues = self.queues.borrow();
+        self.entries_told
+            .set(&counters.missed_entries, queues.entry_count());
+        self.bytes_told.set(&counters.missed_bytes, queues.size());
     }
 
     /// Whether something is kept in memory only.
@@ -130,13 +147,14 @@ fn parse_name(name: &str) -> Option<(usize, Ed25519PublicKey)> {
     Some((owner.parse().ok()?, peer))
 }
 
-/// How many bytes are whole frames.
-fn whole_size(bytes: &[u8]) -> usize {
-    let mut size = 0;
+/// How many bytes are whole frames, and how many those are.
+fn whole_frames(bytes: &[u8]) -> (usize, u64) {
+    let (mut size, mut count) = (0, 0);
     while let Ok(Some((_, frame))) = Missed::parse(bytes.get(size..).unwrap_or_default()) {
         size += frame;
+        count += 1;
     }
-    size
+    (size, count)
 }
 
 /// Keeps something for a member that is away.
@@ -168,6 +186,7 @@ fn give_anew(tile: &Tile, peer: Ed25519PublicKey) {
 /// Writes what is to be kept, delivers what may be, forgets who left. Called often.
 pub(crate) fn tick(tile: &Rc<Tile>) {
     write_pending(tile);
+    tile.missed.tell(&tile.counters);
     let network = tile.network.load();
     let is_known = |peer: &Ed25519PublicKey| network.peers.find(peer).is_some();
     for (peer, generation) in tile.missed.queues.borrow_mut().retain(is_known) {
@@ -241,9 +260,15 @@ async fn deliver(tile: &Rc<Tile>, delivery: Delivery) {
         Ok(kept) => deliver_kept(tile, &peer, from, &kept).await,
         Err(fault) if fault.kind() == io::ErrorKind::NotFound => {
             give_anew(tile, peer);
-            (end, true)
+            (all_of(end), true)
         }
-        Err(_) => (from, false),
+        Err(_) => {
+            let nothing = Delivered {
+                to: from,
+                entry_count: 0,
+            };
+            (nothing, false)
+        }
     };
     let is_done = tile.missed.queues.borrow_mut().handle_delivered(
         &delivery,
@@ -264,32 +289,46 @@ fn read_from(path: &Path, from: u64, end: u64) -> io::Result<Vec<u8>> {
     Ok(kept)
 }
 
+/// All of what was read, however much that is: its peer gets everything anew.
+const fn all_of(end: u64) -> Delivered {
+    Delivered {
+        to: end,
+        entry_count: u64::MAX,
+    }
+}
+
 /// Delivers what was read; tells how far that is in the file and whether all of it arrived.
 async fn deliver_kept(
     tile: &Rc<Tile>,
     peer: &Ed25519PublicKey,
     from: u64,
     kept: &[u8],
-) -> (u64, bool) {
+) -> (Delivered, bool) {
     let end = from + u64::try_from(kept.len()).unwrap_or(u64::MAX);
     let mut rest = kept;
+    let mut delivered = Delivered {
+        to: from,
+        entry_count: 0,
+    };
     while !rest.is_empty() {
-        let at = end - u64::try_from(rest.len()).unwrap_or(0);
         let Ok((batch, size)) = take_batch(rest) else {
             give_anew(tile, *peer);
-            return (end, true);
+            return (all_of(end), true);
         };
         if batch.is_empty() {
             // What is written is written in whole frames.
             give_anew(tile, *peer);
-            return (end, true);
+            return (all_of(end), true);
         }
+        let count = u64::try_from(batch.len()).unwrap_or(u64::MAX);
         if !deliver_batch(tile, peer, batch).await {
-            return (at, false);
+            return (delivered, false);
         }
+        delivered.to += u64::try_from(size).unwrap_or(u64::MAX);
+        delivered.entry_count += count;
         rest = rest.get(size..).unwrap_or_default();
     }
-    (end, true)
+    (delivered, true)
 }
 
 /// Some messages, or one request, and the size of their frames.
@@ -421,6 +460,7 @@ mod tests {
             let expected = [frame(1), frame(4)].concat();
             let size = expected.len() as u64;
             assert_eq!(files.queues.borrow().size(), size);
+            assert_eq!(files.queues.borrow().entry_count(), 2);
             let delivery = files
                 .queues
                 .borrow_mut()

@@ -79,20 +79,23 @@ impl<'a> Command<'a> {
 
 /// Takes a command: refuses it at once, or serves it in a task of its own.
 pub(crate) fn handle_command(tile: &Rc<Tile>, link: &Rc<Link>, name: &str, mut parts: Vec<Bytes>) {
-    let Some(command) = Command::parse(name) else {
-        return refuse(
-            tile,
-            link,
-            vec![
-                word("UNKNOWNCOMMAND"),
-                Bytes::copy_from_slice(name.as_bytes()),
-            ],
-        );
-    };
     let tag = if parts.is_empty() {
         None
     } else {
         Some(parts.remove(0))
+    };
+    // Whatever it is, and be it nothing that we know: to say so costs as much as many an answer.
+    if let Some(seat) = link.seat()
+        && let Err(refused) = tile.admit_client(seat)
+    {
+        let (code, text) = refused.reply();
+        let parts = [Bytes::from(code.to_string()), word(text)];
+        // Who gave no tag can't be told.
+        return tag.map_or((), |tag| refuse(tile, link, omq::reply(tag, parts)));
+    }
+    let named = |text| vec![word(text), Bytes::copy_from_slice(name.as_bytes())];
+    let Some(command) = Command::parse(name) else {
+        return refuse(tile, link, named("UNKNOWNCOMMAND"));
     };
     if let Some(refusal) = command.refusal(tile, link) {
         let mut words = vec![word(refusal)];
@@ -100,22 +103,8 @@ pub(crate) fn handle_command(tile: &Rc<Tile>, link: &Rc<Link>, name: &str, mut p
         return refuse(tile, link, words);
     }
     let Some(tag) = tag else {
-        return refuse(
-            tile,
-            link,
-            vec![
-                word("NO_REPLY_TAG"),
-                Bytes::copy_from_slice(name.as_bytes()),
-            ],
-        );
+        return refuse(tile, link, named("NO_REPLY_TAG"));
     };
-    if let (Command::Client(_) | Command::Monitor, Some(seat)) = (&command, link.seat())
-        && let Err(refused) = tile.admit_client(seat)
-    {
-        let (code, text) = refused.reply();
-        let parts = [Bytes::from(code.to_string()), word(text)];
-        return refuse(tile, link, omq::reply(tag, parts));
-    }
     if link.serving.get() >= SERVING_COUNT_MAX {
         count(&tile.counters.refused_busy);
         let busy = [
@@ -230,7 +219,7 @@ async fn serve_forwarded(tile: Rc<Tile>, parts: Vec<Bytes>) -> Option<Vec<Bytes>
         return None;
     };
     let method = core::str::from_utf8(method).ok()?;
-    let answer = match ClientRequest::parse_forwarded(method, params) {
+    let answer = match tile.parser.parse_forwarded(method, params) {
         Ok(request) => requests::serve(&tile, request, Origin::Member).await,
         Err(error) => requests::refuse(&tile, error),
     };

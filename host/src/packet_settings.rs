@@ -6,9 +6,7 @@ use arc_swap::ArcSwap;
 use cepa_crypto::link::LinkIdentity;
 use cepa_crypto::packet::HopKeys;
 use cepa_relay::packet::directory::{DescriptorBoard, PacketDirectory};
-
-/// Whether this crate carries packets yet: what is shown to others as a packet lane must be one.
-pub const HAS_PACKET_TILE: bool = false;
+use cepa_relay::packet::relay::Counted;
 
 /// How datagrams are read and written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,12 +18,12 @@ pub enum PacketBackend {
     IoUring,
     /// `recvmmsg` and `sendmmsg`.
     Mmsg,
-    /// `AF_XDP`: one queue a tile, from the first that is given.
+    /// `AF_XDP`.
     AfXdp {
         /// The name of the interface.
         interface: String,
-        /// The queue of the first tile.
-        first_queue: u32,
+        /// The queue that it takes.
+        queue: u32,
     },
 }
 
@@ -35,17 +33,19 @@ pub struct PacketSettings {
     pub port: u16,
     /// How datagrams are read and written.
     pub backend: PacketBackend,
-    /// The cores that packet tiles are pinned to: one tile each.
-    pub cpus: Vec<usize>,
-    /// Memory of the replay filters of all epochs together, in bytes.
-    pub replay_filter_size: usize,
+    /// The core that the packet tile is pinned to.
+    pub cpu: usize,
     /// Our keys of links.
     pub link: LinkIdentity,
+    /// Memory of the replay filters of all epochs together, in bytes.
+    pub replay_filter_size: usize,
     /// Our hop keys: control puts others in their place. A tile that keeps what it loaded keeps old keys
     /// from being erased.
     pub hop_keys: Arc<ArcSwap<HopKeys>>,
     /// Who is in the lane.
     pub directory: Arc<ArcSwap<PacketDirectory>>,
+    /// What the tile counts.
+    pub counted: Arc<Counted>,
     /// What HTTPS shows of it.
     pub board: Arc<ArcSwap<DescriptorBoard>>,
 }

@@ -28,7 +28,7 @@ const TRANSFER_BATCH: usize = 256;
 
 /// Serves `{"method","params"}`, whose asker may go at any time, and take this future with it.
 pub(crate) async fn serve_json(tile: &Rc<Tile>, body: &[u8]) -> Answer {
-    match ClientRequest::parse_json(body) {
+    match tile.parser.parse_json(body) {
         Ok(request) if request.is_change() => serve_to_the_end(tile, request).await,
         Ok(request) => serve_client(tile, request).await,
         Err(error) => refuse(tile, error),
@@ -42,7 +42,7 @@ pub(crate) async fn serve_params(
     method: &str,
     params: &[u8],
 ) -> (Answer, Encoding) {
-    match ClientRequest::parse_params(method, params) {
+    match tile.parser.parse_params(method, params) {
         Ok((request, encoding)) => (serve_client(tile, request).await, encoding),
         Err(error) => (refuse(tile, error), Encoding::Json),
     }

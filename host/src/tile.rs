@@ -19,8 +19,9 @@ use cepa_relay::packet::directory::DescriptorBoard;
 use cepa_storage::Settings;
 use cepa_storage::territory::Territory;
 use cepa_swarm::Health;
-use cepa_swarm::rate::RateLimit;
+use cepa_swarm::rate::RateLimiter;
 use cepa_wire::answer::Answer;
+use cepa_wire::request::Parser;
 use cepa_wire::{Mailbox, X25519PublicKey};
 use futures_rustls::TlsAcceptor;
 use glommio::channels::shared_channel::SharedReceiver;
@@ -63,9 +64,10 @@ pub(crate) struct TileSeed {
     pub(crate) tls: Arc<ServerConfig>,
     pub(crate) data_dir: PathBuf,
     pub(crate) store: Settings,
+    pub(crate) parser: Parser,
     pub(crate) allow_aes_cbc: bool,
     pub(crate) stop_timeout: Duration,
-    pub(crate) rate_limit: Option<RateLimit>,
+    pub(crate) rate: Arc<RateLimiter>,
     pub(crate) edge_limits: EdgeLimits,
     pub(crate) network: Arc<ArcSwap<NetworkView>>,
     pub(crate) counters: Arc<Counters>,
@@ -91,6 +93,8 @@ pub(crate) struct Tile {
     pub(crate) links: Links,
     pub(crate) batcher: Batcher,
     pub(crate) stores: Stores,
+    /// Reads what clients ask.
+    pub(crate) parser: Parser,
     pub(crate) allow_aes_cbc: bool,
     pub(crate) door: Door,
     running_count: Cell<usize>,
@@ -275,8 +279,9 @@ async fn start(seed: TileSeed) -> Result<(Rc<Tile>, Accepting), StartError> {
         links: Links::default(),
         batcher: Batcher::default(),
         stores,
+        parser: seed.parser,
         allow_aes_cbc: seed.allow_aes_cbc,
-        door: Door::new(seed.edge_limits, seed.rate_limit),
+        door: Door::new(seed.edge_limits, seed.rate),
         running_count: Cell::new(0),
         rings,
         outside: seed.outside,

@@ -1,29 +1,65 @@
-//! How often each thing happened: one counter for every way an onion or a request can end.
+//! How often each thing happened: one counter for every way an onion or a request can end. And how much
+//! there is of something now: gauges.
 
+use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+/// What a number says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// How often something happened since the start; never less than before.
+    Count,
+    /// How much there is now.
+    Gauge,
+}
+
+/// A number, for operators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// Its name.
+    pub name: &'static str,
+    /// What it says.
+    pub help: &'static str,
+    /// Whether it may go down.
+    pub kind: Kind,
+    /// What it is.
+    pub value: u64,
+}
+
+/// Declares a struct of relaxed atomics, each with its help text, and what reads them: a name alone is a
+/// count, `name: gauge` a gauge. Names begin with a prefix when they are read.
+#[macro_export]
 macro_rules! counters {
-    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
-        /// Relaxed atomics; written by shards, read by control.
+    (
+        $(#[$about:meta])*
+        $vis:vis struct $counters:ident, named $prefix:literal;
+        $($(#[doc = $doc:literal])+ $name:ident $(: $kind:ident)?,)+
+    ) => {
+        $(#[$about])*
         #[derive(Debug, Default)]
-        pub struct Counters {
-            $($(#[doc = $doc])+ pub $name: AtomicU64,)+
+        $vis struct $counters {
+            $($(#[doc = $doc])+ pub $name: ::core::sync::atomic::AtomicU64,)+
         }
 
-        impl Counters {
-            /// Name, help text and value of each, in the order of declaration.
-            pub fn snapshot(&self) -> Vec<(&'static str, &'static str, u64)> {
-                vec![$((
-                    stringify!($name),
-                    concat!($($doc),+).trim_ascii(),
-                    self.$name.load(Ordering::Relaxed),
-                ),)+]
+        impl $counters {
+            /// All of them, in the order of declaration.
+            $vis fn snapshot(&self) -> Vec<$crate::counters::Sample> {
+                vec![$($crate::counters::Sample {
+                    name: concat!($prefix, stringify!($name)),
+                    help: concat!($($doc),+).trim_ascii(),
+                    kind: $crate::counters!(@kind $($kind)?),
+                    value: self.$name.load(::core::sync::atomic::Ordering::Relaxed),
+                },)+]
             }
         }
     };
+    (@kind) => { $crate::counters::Kind::Count };
+    (@kind gauge) => { $crate::counters::Kind::Gauge };
 }
 
 counters! {
+    /// Written by shards, read by control.
+    pub struct Counters, named "";
     /// Onions passed to the next relay.
     onion_forwarded,
     /// Onions whose payload was a request for this node.
@@ -60,6 +96,14 @@ counters! {
     refused_rate_limited,
     /// Connections and first requests of strangers refused because a shard is overloaded.
     refused_overloaded,
+    /// Requests that came as packets.
+    packet_request,
+    /// Messages of packets that are no request.
+    packet_request_malformed,
+    /// Requests that came as packets, with no way back for an answer.
+    packet_request_unanswered,
+    /// Packets of answers dropped because too many waited for their tile.
+    packet_return_dropped,
     /// Client requests answered with a status of 2xx.
     request_ok,
     /// Client requests answered with a status of 4xx.
@@ -98,7 +142,17 @@ counters! {
     missed_delivered,
     /// Times that a member missed so much that it is given everything anew.
     missed_overflowed,
-    /// Messages handed over to other nodes.
+    /// Changes that are kept now for members that are away.
+    missed_entries: gauge,
+    /// Bytes of these.
+    missed_bytes: gauge,
+    /// Logs that hand mailboxes over now.
+    handover_running: gauge,
+    /// Peers that a log has yet to give something, or the rest of it.
+    handover_pending: gauge,
+    /// Messages given by handovers.
+    handover_given,
+    /// Messages handed over to other nodes: by handovers, or since they missed them.
     transfer_sent,
     /// Handovers that stopped and go on later.
     transfer_failed,
@@ -143,4 +197,51 @@ counters! {
 /// Adds one.
 pub fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// What one thread adds to a gauge that several share.
+#[derive(Debug, Default)]
+pub struct Share(Cell<u64>);
+
+impl Share {
+    /// Tells how much it is now; the gauge has the sum of all.
+    pub fn set(&self, gauge: &AtomicU64, value: u64) {
+        let before = self.0.replace(value);
+        gauge.fetch_add(value.wrapping_sub(before), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    counters! {
+        /// For this test.
+        struct Both, named "test_";
+        /// How often.
+        often,
+        /// How much.
+        much: gauge,
+    }
+
+    #[test]
+    fn numbers_have_a_name_a_help_and_a_kind() {
+        let both = Both::default();
+        count(&both.often);
+        let [one, other] = [Share::default(), Share::default()];
+        one.set(&both.much, 5);
+        other.set(&both.much, 7);
+        one.set(&both.much, 2);
+        let sample = |name, help, kind, value| Sample {
+            name,
+            help,
+            kind,
+            value,
+        };
+        let expected = [
+            sample("test_often", "How often.", Kind::Count, 1),
+            sample("test_much", "How much.", Kind::Gauge, 9),
+        ];
+        assert_eq!(both.snapshot(), expected);
+    }
 }

@@ -178,7 +178,7 @@ fn each_end_at_a_server_has_its_counter() {
     let counted: Vec<_> = counters
         .snapshot()
         .into_iter()
-        .filter_map(|(name, _, value)| (value == 1).then_some(name))
+        .filter_map(|sample| (sample.value == 1).then_some(sample.name))
         .collect();
     let expected = [
         "onion_proxied",
@@ -322,7 +322,7 @@ fn texts_and_codes_are_those_that_clients_match() {
         );
         count(refusal.counter(&counters));
     }
-    let counted: u64 = counters.snapshot().iter().map(|(_, _, value)| value).sum();
+    let counted: u64 = counters.snapshot().iter().map(|sample| sample.value).sum();
     assert_eq!(counted, 9, "every refusal has a counter");
 }
 

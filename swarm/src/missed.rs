@@ -31,6 +31,8 @@ struct Queue {
     delivered: u64,
     /// What is to be appended.
     pending: Vec<u8>,
+    /// Entries that are not delivered.
+    entry_count: u64,
     is_writing: bool,
     is_delivering: bool,
     failure_count: u32,
@@ -63,6 +65,15 @@ pub struct Delivery {
     pub end: u64,
 }
 
+/// What of a [`Delivery`] arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivered {
+    /// Up to where in the file.
+    pub to: u64,
+    /// Entries between the begin of the delivery and there.
+    pub entry_count: u64,
+}
+
 /// What became of something that was to be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pushed {
@@ -81,10 +92,12 @@ impl MissedQueues {
         Self::default()
     }
 
-    /// Takes note of a file that was there at start, with so many bytes, and gives its generation.
-    pub fn recover(&mut self, peer: Ed25519PublicKey, size: u64) -> u64 {
+    /// Takes note of a file that was there at start, with so many bytes and entries, and gives its
+    /// generation.
+    pub fn recover(&mut self, peer: Ed25519PublicKey, size: u64, entry_count: u64) -> u64 {
         let queue = self.queue(peer);
         queue.written = size;
+        queue.entry_count = entry_count;
         queue.generation
     }
 
@@ -117,6 +130,7 @@ impl MissedQueues {
         let generation = queue.generation;
         let size = queue.written + u64::try_from(queue.pending.len()).unwrap_or(u64::MAX);
         if size < QUEUE_SIZE_MAX && missed.encode(&mut queue.pending).is_ok() {
+            queue.entry_count += 1;
             return Pushed::Kept;
         }
         self.queues.remove(&peer);
@@ -181,12 +195,12 @@ impl MissedQueues {
         })
     }
 
-    /// A delivery has ended: everything up to `delivered` arrived. Tells whether the file is done with
-    /// and may be removed.
+    /// A delivery has ended: what `delivered` says arrived. Tells whether the file is done with and may be
+    /// removed.
     pub fn handle_delivered(
         &mut self,
         delivery: &Delivery,
-        delivered: u64,
+        delivered: Delivered,
         is_good: bool,
         now: Timestamp,
     ) -> bool {
@@ -195,7 +209,8 @@ impl MissedQueues {
             return false;
         };
         queue.is_delivering = false;
-        queue.delivered = delivered.min(queue.written);
+        queue.delivered = delivered.to.min(queue.written);
+        queue.entry_count = queue.entry_count.saturating_sub(delivered.entry_count);
         if is_good {
             queue.failure_count = 0;
         } else {
@@ -232,10 +247,16 @@ impl MissedQueues {
 
     /// Bytes that are kept, for metrics.
     pub fn size(&self) -> u64 {
-        self.queues
-            .values()
-            .map(|queue| queue.written.saturating_sub(queue.delivered))
-            .sum()
+        let size = |queue: &Queue| {
+            let pending = u64::try_from(queue.pending.len()).unwrap_or(u64::MAX);
+            (queue.written + pending).saturating_sub(queue.delivered)
+        };
+        self.queues.values().map(size).sum()
+    }
+
+    /// Entries that are kept, for metrics.
+    pub fn entry_count(&self) -> u64 {
+        self.queues.values().map(|queue| queue.entry_count).sum()
     }
 }
 
@@ -255,6 +276,10 @@ mod tests {
             },
             hash: MessageHash([number; 32]),
         }
+    }
+
+    const fn arrived(to: u64, entry_count: u64) -> Delivered {
+        Delivered { to, entry_count }
     }
 
     fn at(seconds: u64) -> Timestamp {
@@ -293,12 +318,14 @@ mod tests {
         assert_eq!(queues.poll_delivery(at(0), |_| true), None, "one at a time");
         // More comes while it is delivered.
         queues.push(PEER, &message(3));
-        assert!(!queues.handle_delivered(&first, half, true, at(1)));
+        assert_eq!((queues.entry_count(), queues.size()), (3, half / 2 * 3));
+        assert!(!queues.handle_delivered(&first, arrived(half, 2), true, at(1)));
+        assert_eq!((queues.entry_count(), queues.size()), (1, half / 2));
         write(&mut queues, &mut file);
         let second = queues.poll_delivery(at(1), |_| true).unwrap();
         assert_eq!(second.from, half);
-        assert!(queues.handle_delivered(&second, second.end, true, at(2)));
-        assert_eq!(queues.size(), 0);
+        assert!(queues.handle_delivered(&second, arrived(second.end, 1), true, at(2)));
+        assert_eq!((queues.entry_count(), queues.size()), (0, 0));
         assert_eq!(queues.poll_delivery(at(3), |_| true), None);
     }
 
@@ -318,7 +345,7 @@ mod tests {
                 now += 1;
             };
             pauses.push(now - begun);
-            queues.handle_delivered(&delivery, 0, false, at(now));
+            queues.handle_delivered(&delivery, arrived(0, 0), false, at(now));
         }
         assert_eq!(pauses, [0, 15, 60]);
     }
@@ -326,7 +353,7 @@ mod tests {
     #[test]
     fn who_missed_too_much_gets_everything_anew() {
         let mut queues = MissedQueues::new();
-        let old = queues.recover(PEER, QUEUE_SIZE_MAX);
+        let old = queues.recover(PEER, QUEUE_SIZE_MAX, 1);
         assert_eq!(queues.push(PEER, &message(1)), Pushed::Overflow(old));
         assert_eq!(queues.size(), 0);
         queues.push(PEER, &message(1));
@@ -340,7 +367,7 @@ mod tests {
     #[test]
     fn what_is_under_way_for_an_earlier_file_does_not_touch_a_later_one() {
         let mut queues = MissedQueues::new();
-        queues.recover(PEER, QUEUE_SIZE_MAX - 1);
+        queues.recover(PEER, QUEUE_SIZE_MAX - 1, 1);
         let delivery = queues.poll_delivery(at(0), |_| true).unwrap();
         queues.push(PEER, &message(1));
         let write = queues.poll_write().unwrap();
@@ -351,7 +378,8 @@ mod tests {
         queues.push(PEER, &message(3));
         let stale = queues.handle_written(&PEER, write.generation, true);
         assert_eq!(stale, Pushed::Stale);
-        assert!(!queues.handle_delivered(&delivery, delivery.end, true, at(0)));
+        let all = arrived(delivery.end, 1);
+        assert!(!queues.handle_delivered(&delivery, all, true, at(0)));
         assert!(queues.has_unwritten(), "the later one is to be written yet");
         assert_eq!(queues.poll_write().unwrap().offset, 0);
     }
@@ -359,11 +387,11 @@ mod tests {
     #[test]
     fn who_left_is_forgotten_and_a_file_found_at_start_is_delivered() {
         let mut queues = MissedQueues::new();
-        let generation = queues.recover(PEER, 90);
-        assert_eq!(queues.size(), 90);
+        let generation = queues.recover(PEER, 90, 4);
+        assert_eq!((queues.entry_count(), queues.size()), (4, 90));
         let delivery = queues.poll_delivery(at(0), |_| true).unwrap();
         assert_eq!(queues.retain(|_| false), [], "it is being read");
-        queues.handle_delivered(&delivery, 0, false, at(0));
+        queues.handle_delivered(&delivery, arrived(0, 0), false, at(0));
         assert_eq!(queues.retain(|_| false), [(PEER, generation)]);
         assert_eq!(queues.size(), 0);
     }

@@ -1,12 +1,21 @@
-//! How often one address may ask: a bucket of tokens for each, in a table of fixed size.
+//! How often one address may ask: a bucket of tokens for each, in a table of fixed size that all
+//! threads of a node share.
 //!
 //! A prefix that the table does not know always gets a bucket, a full one: the fullest of its set gives
 //! way, which is who asked least. So a flood of addresses makes the table forgetful, but never makes it
 //! refuse somebody new; and whoever is over the limit is forgotten last.
+//!
+//! A bucket is one word, changed by compare-and-swap alone, so that nobody waits for anybody: when it
+//! will be full again, and a fingerprint of whose it is. Both say less than the whole, which may be
+//! seen in three ways, none of which refuses somebody new:
+//! - Two prefixes of one set with one fingerprint (one pair of a million) share a bucket.
+//! - Two threads that meet a prefix at once may each give it a bucket: it may have one burst too many.
+//! - The time wraps around, after hundreds of years at the default rate. Who asked as long ago, to the
+//!   second, may find the bucket as it was left.
 
 use core::hash::Hasher as _;
 use core::net::IpAddr;
-use core::num::NonZeroU32;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use cepa_wire::Timestamp;
 use siphasher::sip::SipHasher13;
@@ -26,7 +35,7 @@ impl Prefix {
     }
 }
 
-/// How much one prefix may ask of one executor.
+/// How much one prefix may ask of a node. More than [`RATE_MAX`] counts as that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
     /// Requests a second, for ever.
@@ -34,6 +43,9 @@ pub struct RateLimit {
     /// Requests at once, after a pause.
     pub burst: u32,
 }
+
+/// The largest rate and burst: more than a node serves.
+pub const RATE_MAX: u32 = 1_000_000;
 
 impl Default for RateLimit {
     /// 300 a second and 600 at once: what the reference grants a client, and a phone never needs. Many
@@ -48,29 +60,77 @@ impl Default for RateLimit {
 
 /// Buckets of a set: those that one hash may lie in.
 const WAY_COUNT: usize = 4;
-/// Sets of a table: 16,384 prefixes are more than ask one executor in the two seconds that a bucket
-/// takes to fill, and 24 bytes each are 384 KiB.
-const SET_COUNT: usize = 4096;
+/// Sets of a table: 65,536 prefixes are more than ask one node in the two seconds that a bucket takes to
+/// fill, and 8 bytes each are 512 KiB.
+const SET_COUNT: usize = 16_384;
 const _: () = assert!(SET_COUNT.is_power_of_two());
 
-/// Parts of a token: a millisecond brings `per_second` of them.
-const PARTS: u64 = 1000;
+/// Bits of a bucket that are a time; the others are the fingerprint.
+const TIME_BITS: u32 = 44;
+const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
+/// Milliseconds in a second: a token has as many parts, of which a millisecond brings `per_second`,
+/// before both are divided by what they have in common.
+const MILLIS: u32 = 1000;
+/// How far behind another's a thread's time may be, in milliseconds.
+const LATENESS_MAX: u64 = 10_000;
+// A bucket that is empty is never taken for one that wrapped around.
+const _: () = assert!((LATENESS_MAX + MILLIS as u64) * (RATE_MAX as u64) < TIME_MASK / 2);
 
-#[derive(Clone, Copy)]
-struct Bucket {
-    prefix: Prefix,
-    /// What was in it when it was looked at last, in parts of tokens.
-    parts: u64,
-    looked_at: Timestamp,
-}
+type Set = [AtomicU64; WAY_COUNT];
 
 /// The buckets of all prefixes.
 pub struct RateLimiter {
-    /// Parts that a millisecond brings; none: there is no limit.
-    rate: Option<NonZeroU32>,
-    parts_max: u64,
+    limit: Option<Limit>,
     key: [u8; 16],
-    sets: Box<[[Bucket; WAY_COUNT]]>,
+    sets: Box<[Set]>,
+}
+
+/// A limit in parts of tokens: whole numbers, so that nothing is ever rounded.
+#[derive(Clone, Copy)]
+struct Limit {
+    /// Parts that a millisecond brings. Time is counted in them: it is the sum of what came.
+    per_millisecond: u64,
+    /// Parts of a token.
+    token: u64,
+    /// Parts of a full bucket.
+    parts_max: u64,
+}
+
+impl Limit {
+    fn new(limit: RateLimit) -> Option<Self> {
+        let per_second = limit.per_second.min(RATE_MAX);
+        let divisor = greatest_common_divisor(per_second, MILLIS);
+        let token = u64::from(MILLIS.checked_div(divisor)?);
+        (per_second > 0).then(|| Self {
+            per_millisecond: u64::from(per_second / divisor),
+            token,
+            parts_max: u64::from(limit.burst.clamp(1, RATE_MAX)) * token,
+        })
+    }
+
+    /// A moment, in parts.
+    const fn time(self, now: Timestamp) -> u64 {
+        now.as_millis().wrapping_mul(self.per_millisecond) & TIME_MASK
+    }
+
+    /// What a bucket lacks of being full: the parts that come until it is.
+    const fn lacking(self, bucket: u64, time: u64) -> u64 {
+        let lacking = bucket.wrapping_sub(time) & TIME_MASK;
+        let late = LATENESS_MAX * self.per_millisecond;
+        if lacking <= self.parts_max + late {
+            lacking
+        } else {
+            // It was full before now.
+            0
+        }
+    }
+}
+
+const fn greatest_common_divisor(mut one: u32, mut other: u32) -> u32 {
+    while other > 0 {
+        (one, other) = (other, one % other);
+    }
+    one
 }
 
 impl RateLimiter {
@@ -81,69 +141,75 @@ impl RateLimiter {
         Self::with_sets(limit, key, SET_COUNT)
     }
 
-    /// Bytes of memory that a table with a limit takes.
-    pub const fn memory_size() -> usize {
-        SET_COUNT * size_of::<[Bucket; WAY_COUNT]>()
-    }
-
     fn with_sets(limit: Option<RateLimit>, key: [u8; 16], set_count: usize) -> Self {
-        let rate = limit.and_then(|limit| NonZeroU32::new(limit.per_second));
-        let parts_max = limit.map_or(0, |limit| u64::from(limit.burst.max(1)) * PARTS);
-        let full = Bucket {
-            prefix: Prefix(0),
-            parts: parts_max,
-            looked_at: Timestamp::from_millis(0),
-        };
-        let set_count = if rate.is_some() { set_count } else { 0 };
+        let limit = limit.and_then(Limit::new);
+        let set_count = if limit.is_some() { set_count } else { 0 };
         Self {
-            rate,
-            parts_max,
+            limit,
             key,
-            sets: vec![[full; WAY_COUNT]; set_count].into(),
+            sets: (0..set_count).map(|_| Set::default()).collect(),
         }
     }
 
     /// Takes a token; false when there is none: the request is over the limit. `now` is of a clock that
-    /// does not go back, whatever its beginning.
-    pub fn take(&mut self, prefix: Prefix, now: Timestamp) -> bool {
-        let Some(rate) = self.rate else { return true };
-        let parts_max = self.parts_max;
-        let refill = |bucket: &Bucket| {
-            let passed = now.saturating_since(bucket.looked_at).as_millis();
-            let brought = u64::try_from(passed)
-                .unwrap_or(u64::MAX)
-                .saturating_mul(u64::from(rate.get()));
-            bucket.parts.saturating_add(brought).min(parts_max)
-        };
-        let index = self.set_index(prefix);
-        let Some(set) = self.sets.get_mut(index) else {
+    /// all threads share, whatever its beginning.
+    pub fn take(&self, prefix: Prefix, now: Timestamp) -> bool {
+        let Some(limit) = self.limit else { return true };
+        let time = limit.time(now);
+        let (index, fingerprint) = self.place(prefix);
+        let Some(set) = self.sets.get(index) else {
             return true;
         };
-        let known = set.iter().position(|bucket| bucket.prefix == prefix);
-        let (at, mut parts) = if let Some(at) = known {
-            (at, refill(&set[at]))
-        } else {
-            let fullest = (0..WAY_COUNT).max_by_key(|at| refill(&set[*at]));
-            (fullest.unwrap_or_default(), parts_max)
-        };
-        let is_allowed = parts >= PARTS;
-        if is_allowed {
-            parts -= PARTS;
+        // Whoever comes in between has got a token: somebody always does.
+        loop {
+            let (bucket, held) = find(set, fingerprint, |held| limit.lacking(held, time));
+            let lacking = if held >> TIME_BITS == fingerprint {
+                limit.lacking(held, time)
+            } else {
+                0
+            };
+            if lacking + limit.token > limit.parts_max {
+                return false;
+            }
+            let full_at = time.wrapping_add(lacking + limit.token) & TIME_MASK;
+            let taken = fingerprint << TIME_BITS | full_at;
+            // A bucket is all that it tells of: no other memory hangs on its order.
+            if bucket
+                .compare_exchange_weak(held, taken, Relaxed, Relaxed)
+                .is_ok()
+            {
+                return true;
+            }
         }
-        set[at] = Bucket {
-            prefix,
-            parts,
-            looked_at: now,
-        };
-        is_allowed
     }
 
-    fn set_index(&self, prefix: Prefix) -> usize {
+    /// The set of a prefix, and its fingerprint there, which is never 0.
+    fn place(&self, prefix: Prefix) -> (usize, u64) {
         let mut hasher = SipHasher13::new_with_key(&self.key);
         hasher.write_u64(prefix.0);
+        let hash = hasher.finish();
         let mask = self.sets.len().saturating_sub(1);
-        usize::try_from(hasher.finish()).unwrap_or_default() & mask
+        let index = usize::try_from(hash & u64::from(u32::MAX)).unwrap_or_default() & mask;
+        (index, (hash >> TIME_BITS).max(1))
     }
+}
+
+/// The bucket with a fingerprint, or else the fullest, and what is in it.
+fn find(set: &Set, fingerprint: u64, lacking: impl Fn(u64) -> u64) -> (&AtomicU64, u64) {
+    let [first, ..] = set;
+    let mut fullest = (first, first.load(Relaxed));
+    for bucket in set {
+        let held = bucket.load(Relaxed);
+        if held >> TIME_BITS == fingerprint {
+            return (bucket, held);
+        }
+        // One that nobody has is as full as can be.
+        let is_free = held == 0;
+        if fullest.1 != 0 && (is_free || lacking(held) < lacking(fullest.1)) {
+            fullest = (bucket, held);
+        }
+    }
+    fullest
 }
 
 #[cfg(test)]
@@ -165,33 +231,40 @@ mod tests {
     }
 
     /// How many of `count` requests at one moment are allowed.
-    fn allowed(limiter: &mut RateLimiter, prefix: Prefix, now: u64, count: usize) -> usize {
+    fn allowed(limiter: &RateLimiter, prefix: Prefix, now: u64, count: usize) -> usize {
         (0..count).filter(|_| limiter.take(prefix, at(now))).count()
     }
 
     #[test]
     fn a_bucket_empties_at_once_and_fills_at_its_rate() {
-        let mut limiter = RateLimiter::new(Some(LIMIT), [1; 16]);
-        assert_eq!(allowed(&mut limiter, Prefix(7), 5, 10), 3);
-        assert_eq!(allowed(&mut limiter, Prefix(7), 104, 10), 0, "99 ms");
-        assert_eq!(allowed(&mut limiter, Prefix(7), 105, 10), 1, "100 ms");
+        let limiter = RateLimiter::new(Some(LIMIT), [1; 16]);
+        assert_eq!(allowed(&limiter, Prefix(7), 5, 10), 3);
+        assert_eq!(allowed(&limiter, Prefix(7), 104, 10), 0, "99 ms");
+        assert_eq!(allowed(&limiter, Prefix(7), 105, 10), 1, "100 ms");
         assert_eq!(
-            allowed(&mut limiter, Prefix(7), 1_000_000, 10),
+            allowed(&limiter, Prefix(7), 1_000_000, 10),
             3,
             "no more than it holds"
         );
         assert_eq!(
-            allowed(&mut limiter, Prefix(8), 105, 10),
+            allowed(&limiter, Prefix(8), 105, 10),
             3,
             "another's is its own"
         );
         assert_eq!(
-            allowed(&mut limiter, Prefix(0), 105, 10),
+            allowed(&limiter, Prefix(0), 105, 10),
             3,
             "0.0.0.0 is one like others"
         );
-        // A clock that goes back brings nothing and breaks nothing.
-        assert_eq!(allowed(&mut limiter, Prefix(7), 0, 10), 0);
+        // A thread whose time is behind another's brings nothing and breaks nothing.
+        assert_eq!(allowed(&limiter, Prefix(7), 995_000, 10), 0);
+        assert_eq!(allowed(&limiter, Prefix(7), 1_000_100, 10), 1);
+    }
+
+    #[test]
+    fn the_table_is_as_large_as_architecture_says() {
+        assert_eq!(SET_COUNT * WAY_COUNT, 65_536);
+        assert_eq!(SET_COUNT * size_of::<Set>(), 512 << 10);
     }
 
     #[test]
@@ -201,8 +274,8 @@ mod tests {
             burst: 1,
         };
         for limit in [None, Some(none)] {
-            let mut limiter = RateLimiter::new(limit, [1; 16]);
-            assert_eq!(allowed(&mut limiter, Prefix(7), 0, 1000), 1000);
+            let limiter = RateLimiter::new(limit, [1; 16]);
+            assert_eq!(allowed(&limiter, Prefix(7), 0, 1000), 1000);
             assert!(limiter.sets.is_empty());
         }
     }
@@ -220,13 +293,96 @@ mod tests {
 
     #[test]
     fn a_full_table_refuses_nobody_new_and_forgets_no_flood() {
-        let mut limiter = RateLimiter::with_sets(Some(LIMIT), [1; 16], 1);
-        assert_eq!(allowed(&mut limiter, Prefix(1), 0, 10), 3);
+        let limiter = RateLimiter::with_sets(Some(LIMIT), [1; 16], 1);
+        assert_eq!(allowed(&limiter, Prefix(1), 0, 10), 3);
         for stranger in 100..200 {
             assert!(limiter.take(Prefix(stranger), at(0)), "{stranger}");
             assert!(!limiter.take(Prefix(1), at(0)), "the fullest gives way");
         }
         assert_eq!(limiter.sets.len(), 1);
+    }
+
+    #[test]
+    fn the_time_that_wraps_around_grants_and_takes_nothing() {
+        for per_second in [1, 7, 300, 1000, RATE_MAX - 1] {
+            let limit = RateLimit {
+                per_second,
+                burst: 3,
+            };
+            let parts = Limit::new(limit).unwrap().per_millisecond;
+            let wrap = (TIME_MASK + 1) / parts;
+            let limiter = RateLimiter::new(Some(limit), [1; 16]);
+            assert_eq!(allowed(&limiter, Prefix(7), wrap, 10), 3, "{per_second}");
+            assert_eq!(allowed(&limiter, Prefix(7), wrap, 10), 0, "{per_second}");
+            let later = wrap + 1 + 1000 / u64::from(per_second);
+            assert!(limiter.take(Prefix(7), at(later)), "{per_second}");
+            // Whoever comes back after half the way around finds a full bucket.
+            assert_eq!(allowed(&limiter, Prefix(7), later + wrap / 2, 10), 3);
+        }
+    }
+
+    #[test]
+    fn more_than_the_largest_limit_is_the_largest() {
+        let limit = RateLimit {
+            per_second: u32::MAX,
+            burst: u32::MAX,
+        };
+        let limiter = RateLimiter::new(Some(limit), [1; 16]);
+        let granted = allowed(&limiter, Prefix(7), 5, 1_000_010);
+        assert_eq!(granted, 1_000_000);
+        assert_eq!(allowed(&limiter, Prefix(7), 6, 1010), 1000);
+    }
+
+    /// Runs `ask` on four threads that begin together; gives the sum of what it gives.
+    fn on_threads(ask: impl Fn() -> usize + Sync) -> usize {
+        const COUNT: usize = 4;
+        let barrier = std::sync::Barrier::new(COUNT);
+        std::thread::scope(|scope| {
+            let asking = || {
+                barrier.wait();
+                ask()
+            };
+            let threads = [(); COUNT].map(|()| scope.spawn(asking));
+            threads.map(|one| one.join().unwrap()).iter().sum()
+        })
+    }
+
+    #[test]
+    fn threads_share_one_bucket() {
+        const SECONDS: u64 = 5;
+        let limit = RateLimit {
+            per_second: 1000,
+            burst: 50,
+        };
+        for round in 0..20 {
+            let limiter = RateLimiter::new(Some(limit), [round; 16]);
+            // All at one moment: the burst, to the request.
+            let granted = on_threads(|| allowed(&limiter, Prefix(7), 0, 100));
+            assert_eq!(granted, 50);
+            // Each at its own pace: what the time brings, and no more.
+            let granted = on_threads(|| {
+                let times = (0..=SECONDS * 1000).flat_map(|now| [now, now.saturating_sub(1)]);
+                times
+                    .filter(|now| limiter.take(Prefix(7), at(*now)))
+                    .count()
+            });
+            assert_eq!(granted, 5000);
+        }
+    }
+
+    #[test]
+    fn threads_refuse_nobody_within_the_limit() {
+        for _ in 0..20 {
+            // A table that is too small for all of them forgets, and grants. With this key no two of
+            // them look the same.
+            let limiter = RateLimiter::with_sets(Some(LIMIT), [2; 16], 2);
+            let next = AtomicU64::new(0);
+            let granted = on_threads(|| {
+                let prefixes = (0..100).map(|_| Prefix(next.fetch_add(1, Relaxed)));
+                prefixes.map(|prefix| allowed(&limiter, prefix, 0, 3)).sum()
+            });
+            assert_eq!(granted, 4 * 100 * 3);
+        }
     }
 
     /// A bucket for each prefix, for ever, in fractions.
@@ -256,7 +412,7 @@ mod tests {
             asked in prop::collection::vec((0_u64..40, 0_u64..30), 1..400),
         ) {
             let limit = RateLimit { per_second, burst };
-            let mut limiter = RateLimiter::with_sets(Some(limit), [3; 16], set_count);
+            let limiter = RateLimiter::with_sets(Some(limit), [3; 16], set_count);
             let (mut model, mut now) = (Model::default(), 0);
             let mut counts = BTreeMap::<u64, (u32, u32)>::new();
             for (prefix, pause) in asked {
@@ -279,7 +435,7 @@ mod tests {
         ) {
             // As many prefixes as one set holds: nothing is forgotten.
             let limit = RateLimit { per_second, burst };
-            let mut limiter = RateLimiter::with_sets(Some(limit), [3; 16], 1);
+            let limiter = RateLimiter::with_sets(Some(limit), [3; 16], 1);
             let (mut model, mut now) = (Model::default(), 0);
             for (prefix, pause) in asked {
                 now += pause;

@@ -25,6 +25,7 @@ pub mod request;
 pub mod service_node;
 pub mod timestamp;
 pub mod transfer;
+pub mod udp_frame;
 pub mod zmtp;
 
 pub use key::{Ed25519PublicKey, Signature, X25519PublicKey};

@@ -88,6 +88,14 @@ impl Mailbox {
     /// The prefix of an account.
     pub const ACCOUNT: u8 = 0x05;
 
+    /// That of an account, from its X25519 key.
+    pub const fn account(key: [u8; 32]) -> Self {
+        Self {
+            prefix: Self::ACCOUNT,
+            key,
+        }
+    }
+
     /// From 66 hex digits, in either case.
     pub fn from_hex(text: &[u8]) -> Option<Self> {
         let mut bytes = [0; 33];

@@ -16,7 +16,7 @@ pub use methods::{
     Condition, Delete, DeleteAll, DeleteBefore, Expire, ExpireAll, GetExpiries, IfElse,
     OxendRequest, Proof, Retrieve, Revocation, RevokedSubaccounts, Store, Subaccount,
 };
-use source::Source;
+use source::{Params, Source};
 
 /// Most subrequests of a batch or sequence.
 pub const SUBREQUEST_COUNT_MAX: usize = 20;
@@ -24,6 +24,16 @@ pub const SUBREQUEST_COUNT_MAX: usize = 20;
 pub const MESSAGE_SIZE_MAX: usize = 76_800;
 /// Most subaccounts that one request revokes.
 pub const REVOCATION_COUNT_MAX: usize = 50;
+
+/// One of Session's networks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Network {
+    /// The one that people use.
+    #[default]
+    Mainnet,
+    /// The one for trials, where the id of an account may come without its prefix.
+    Testnet,
+}
 
 /// What a client asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,10 +102,17 @@ impl RequestError {
     }
 }
 
-impl ClientRequest {
+/// Reads requests as a node of one network does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parser {
+    /// Whose account ids are taken.
+    pub network: Network,
+}
+
+impl Parser {
     /// Reads `{"method": M, "params": {...}}`: an HTTPS body or an onion's payload. Of at most
     /// [`bt::VALUE_COUNT_MAX`] values: more of them are as invalid as no JSON.
-    pub fn parse_json(body: &[u8]) -> Result<Self, RequestError> {
+    pub fn parse_json(self, body: &[u8]) -> Result<ClientRequest, RequestError> {
         let body = json::parse(body).ok_or(RequestError::fixed(400, "invalid json"))?;
         let method = body
             .get("method")
@@ -105,7 +122,7 @@ impl ClientRequest {
             .get("params")
             .and_then(Value::as_object)
             .ok_or(RequestError::fixed(400, "invalid json: no `params` field"))?;
-        parse::request(method, Source::Json(params)).unwrap_or_else(|| {
+        parse::request(method, self.source(Params::Json(params))).unwrap_or_else(|| {
             Err(RequestError {
                 status: 400,
                 text: format!("no method {method}").into(),
@@ -116,7 +133,11 @@ impl ClientRequest {
     /// Reads the parameters of `method` (OMQ `storage.<method>`): JSON or bt, told apart by the
     /// first byte; empty means no parameters, and so does JSON that is no object. Gives the encoding,
     /// in which the answer is due.
-    pub fn parse_params(method: &str, params: &[u8]) -> Result<(Self, Encoding), RequestError> {
+    pub fn parse_params(
+        self,
+        method: &str,
+        params: &[u8],
+    ) -> Result<(ClientRequest, Encoding), RequestError> {
         let unknown = || RequestError {
             status: 400,
             text: format!("no method {method}").into(),
@@ -126,7 +147,8 @@ impl ClientRequest {
                 .ok()
                 .and_then(|value| value.as_dict());
             let dict = dict.ok_or(RequestError::fixed(500, "request failed"))?;
-            let request = parse::request(method, Source::Bt(dict)).ok_or_else(unknown)??;
+            let request =
+                parse::request(method, self.source(Params::Bt(dict))).ok_or_else(unknown)??;
             return Ok((request, Encoding::Bt));
         }
         let params = if params.is_empty() { b"{}" } else { params };
@@ -134,13 +156,18 @@ impl ClientRequest {
             400,
             "invalid body: expected json or bt_dict",
         ))?;
-        let request = parse::request(method, Source::from_json(&params)).ok_or_else(unknown)??;
+        let request = parse::request(method, self.source(Params::from_json(&params)))
+            .ok_or_else(unknown)??;
         Ok((request, Encoding::Json))
     }
 
     /// Reads what a swarm member forwards: `sn.storage_cc [method][bt]`.
-    pub fn parse_forwarded(method: &str, params: &[u8]) -> Result<Self, RequestError> {
-        let (request, _) = Self::parse_params(method, params)?;
+    pub fn parse_forwarded(
+        self,
+        method: &str,
+        params: &[u8],
+    ) -> Result<ClientRequest, RequestError> {
+        let (request, _) = self.parse_params(method, params)?;
         if request.is_single_change() {
             Ok(request)
         } else {
@@ -149,6 +176,27 @@ impl ClientRequest {
                 "invalid request: received invalid forwarded non-forwardable request",
             ))
         }
+    }
+
+    const fn source(self, params: Params<'_>) -> Source<'_> {
+        Source::new(params, self.network)
+    }
+}
+
+impl ClientRequest {
+    /// [`Parser::parse_json`] for the main network.
+    pub fn parse_json(body: &[u8]) -> Result<Self, RequestError> {
+        Parser::default().parse_json(body)
+    }
+
+    /// [`Parser::parse_params`] for the main network.
+    pub fn parse_params(method: &str, params: &[u8]) -> Result<(Self, Encoding), RequestError> {
+        Parser::default().parse_params(method, params)
+    }
+
+    /// [`Parser::parse_forwarded`] for the main network.
+    pub fn parse_forwarded(method: &str, params: &[u8]) -> Result<Self, RequestError> {
+        Parser::default().parse_forwarded(method, params)
     }
 
     /// Whether it is one request that changes something, and so one that goes to all members.

@@ -10,7 +10,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use cepa_wire::bt::VALUE_COUNT_MAX;
 use cepa_wire::request::{
-    ClientRequest, Encoding, MESSAGE_SIZE_MAX, RequestError, Retrieve, SUBREQUEST_COUNT_MAX, Store,
+    ClientRequest, Encoding, MESSAGE_SIZE_MAX, Network, Parser, RequestError, Retrieve,
+    SUBREQUEST_COUNT_MAX, Store,
 };
 use cepa_wire::{Mailbox, Namespace, Signature};
 use serde_json::{Value, json};
@@ -84,6 +85,63 @@ fn every_mistake_is_told_in_its_words() {
         }
     }
     assert_eq!(count, 247);
+}
+
+#[test]
+fn accounts_of_the_testnet_may_come_without_their_prefix() {
+    let testnet = Parser {
+        network: Network::Testnet,
+    };
+    for (method, table) in refused_requests().as_object().unwrap() {
+        let good = &table["good"];
+        let Some(key) = good["pubkey"].as_str().and_then(|id| id.strip_prefix("05")) else {
+            continue;
+        };
+        let whole = parse(method, good).unwrap();
+        let bare = change(good.clone(), &json!({"pubkey": key})).to_string();
+        let read = testnet.parse_params(method, bare.as_bytes());
+        assert_eq!(read, Ok((whole, Encoding::Json)), "{method}");
+        let refusal = ClientRequest::parse_params(method, bare.as_bytes()).unwrap_err();
+        let text = if method == "get_swarm" {
+            "invalid request: Pubkey must be 66 hex digits/33 bytes long"
+        } else {
+            "invalid request: Pubkey must be 66 hex digits (33 bytes) long"
+        };
+        assert_eq!((refusal.status, refusal.text.as_ref()), (400, text));
+        // Neither hex, nor an account: whatever is not whole is refused with the same words.
+        for wrong in ["g".repeat(64), format!("5{key}"), "ab".repeat(31)] {
+            let wrong = change(good.clone(), &json!({"pubkey": wrong})).to_string();
+            let refusal = testnet.parse_params(method, wrong.as_bytes()).unwrap_err();
+            assert_eq!((refusal.status, refusal.text.as_ref()), (400, text));
+        }
+    }
+}
+
+#[test]
+fn accounts_of_the_testnet_are_bare_in_bt_and_in_subrequests_too() {
+    let testnet = Parser {
+        network: Network::Testnet,
+    };
+    let key = [7; 32];
+    let get_swarm = ClientRequest::GetSwarm(Mailbox::account(key));
+    let raw = [b"d6:pubkey32:".as_slice(), &key, b"e"].concat();
+    let hex = format!("d6:pubkey64:{}e", hex::encode(key));
+    for params in [&raw, hex.as_bytes()] {
+        let read = testnet.parse_params("get_swarm", params);
+        assert_eq!(read, Ok((get_swarm.clone(), Encoding::Bt)));
+        assert!(ClientRequest::parse_params("get_swarm", params).is_err());
+    }
+    let row = json!({"method": "get_swarm", "params": {"pubkey": hex::encode(key)}});
+    let batch = json!({"method": "batch", "params": {"requests": [row]}}).to_string();
+    let read = testnet.parse_json(batch.as_bytes());
+    assert_eq!(read, Ok(ClientRequest::Batch(vec![get_swarm.clone()])));
+    assert!(ClientRequest::parse_json(batch.as_bytes()).is_err());
+    let condition = json!({"height_at_least": 1});
+    let ifelse = json!({"method": "ifelse", "params": {"if": condition, "then": row}}).to_string();
+    match testnet.parse_json(ifelse.as_bytes()) {
+        Ok(ClientRequest::IfElse(ifelse)) => assert_eq!(ifelse.then, Some(Box::new(get_swarm))),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

@@ -66,6 +66,10 @@ pub(super) const OXEND_RPC: Key = Key {
     name: "oxend_rpc",
     expected: "an address such as \"ipc:///run/oxend.sock\" or \"tcp://127.0.0.1:22025\"",
 };
+pub(super) const BOOTSTRAP_NODES: Key = Key {
+    name: "bootstrap_nodes",
+    expected: "a list of at most 64 addresses such as [\"curve://HOST:PORT/KEY\"], the key of 64 hex digits",
+};
 pub(super) const TESTNET: Key = Key {
     name: "testnet",
     expected: "true or false",
@@ -110,9 +114,9 @@ pub(super) const PACKET_IO: Key = Key {
     name: "packet_io",
     expected: "\"auto\", \"io_uring\", \"af_xdp\" or \"mmsg\"",
 };
-pub(super) const PACKET_CPUS: Key = Key {
-    name: "packet_cpus",
-    expected: "a list of different core numbers such as [0, 1]",
+pub(super) const PACKET_CPU: Key = Key {
+    name: "packet_cpu",
+    expected: "a core number such as 1",
 };
 pub(super) const PACKET_EPOCH_SECONDS: Key = Key {
     name: "packet_epoch_seconds",
@@ -136,13 +140,14 @@ pub(super) const AF_XDP_QUEUE: Key = Key {
 };
 
 /// Every key, in the order of `config/cepa.toml`.
-pub(super) const KEYS: [&Key; 32] = [
+pub(super) const KEYS: [&Key; 33] = [
     &BIND_IP,
     &HTTPS_PORT,
     &OMQ_PORT,
     &DATA_DIR,
     &NETWORK_FILE,
     &OXEND_RPC,
+    &BOOTSTRAP_NODES,
     &TESTNET,
     &QUIC,
     &SHARD_CPUS,
@@ -161,7 +166,7 @@ pub(super) const KEYS: [&Key; 32] = [
     &PACKET_LANE,
     &PACKET_PORT,
     &PACKET_IO,
-    &PACKET_CPUS,
+    &PACKET_CPU,
     &PACKET_EPOCH_SECONDS,
     &REPLAY_FILTER_MIB,
     &X25519,

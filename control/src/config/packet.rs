@@ -6,10 +6,10 @@ use cepa_wire::packet::epoch::EpochLength;
 use serde::Deserialize;
 
 use super::keys::{
-    AF_XDP_INTERFACE, AF_XDP_QUEUE, Key, PACKET_CPUS, PACKET_EPOCH_SECONDS, PACKET_IO, PACKET_LANE,
+    AF_XDP_INTERFACE, AF_XDP_QUEUE, Key, PACKET_CPU, PACKET_EPOCH_SECONDS, PACKET_IO, PACKET_LANE,
     PACKET_PORT, REPLAY_FILTER_MIB, X25519,
 };
-use super::{ConfigError, Table, is_cpu_list, to_integer};
+use super::{ConfigError, Table, to_integer};
 
 /// A replay filter for 67 million packets: 775 a second for a day.
 const REPLAY_FILTER_MIB_DEFAULT: u64 = 256;
@@ -57,8 +57,8 @@ pub struct PacketConfig {
     pub port: u16,
     /// How datagrams are read and written.
     pub io: PacketIo,
-    /// The cores that packet tiles are pinned to, one each.
-    pub cpus: Vec<usize>,
+    /// The core that the packet tile is pinned to.
+    pub cpu: usize,
     /// How long a hop key is used: the same for all nodes of a network.
     pub epoch: EpochLength,
     /// Memory of the replay filters of all tiles and epochs together, in MiB.
@@ -67,7 +67,7 @@ pub struct PacketConfig {
     pub x25519: X25519Choice,
     /// The interface of `AF_XDP`.
     pub af_xdp_interface: Option<String>,
-    /// The queue of that interface that the first tile reads; the others read those behind it.
+    /// The queue of that interface that the tile reads.
     pub af_xdp_queue: u32,
 }
 
@@ -78,7 +78,7 @@ impl PacketConfig {
             is_on: true,
             port: default_port(https_port.get(), omq_port.get()),
             io: PacketIo::Auto,
-            cpus: default_cpus(shard_cpus),
+            cpu: default_cpu(shard_cpus),
             epoch: EpochLength::DAY,
             replay_filter_mib: REPLAY_FILTER_MIB_DEFAULT,
             x25519: X25519Choice::Auto,
@@ -98,8 +98,8 @@ impl PacketConfig {
         let port = table.take(&PACKET_PORT, |port: &NonZeroU16| port.get() != omq_port)?;
         self.port = port.map_or(self.port, NonZeroU16::get);
         table.put(&PACKET_IO, &mut self.io, |_| true)?;
-        self.cpus = default_cpus(shard_cpus);
-        table.put(&PACKET_CPUS, &mut self.cpus, |cpus| is_cpu_list(cpus))?;
+        self.cpu = default_cpu(shard_cpus);
+        table.put(&PACKET_CPU, &mut self.cpu, |_| true)?;
         let seconds = EPOCH_SECONDS_MIN..=EpochLength::SECONDS_MAX;
         let epoch = table.take(&PACKET_EPOCH_SECONDS, |epoch| seconds.contains(epoch))?;
         self.epoch = epoch.and_then(EpochLength::from_secs).unwrap_or(self.epoch);
@@ -125,8 +125,7 @@ impl PacketConfig {
             PacketIo::Mmsg => "mmsg",
         };
         put(&PACKET_IO, io.into());
-        let cpus = self.cpus.iter().map(|cpu| to_integer(*cpu as u64));
-        put(&PACKET_CPUS, cpus.collect::<Vec<_>>().into());
+        put(&PACKET_CPU, to_integer(self.cpu as u64));
         put(
             &PACKET_EPOCH_SECONDS,
             i64::from(self.epoch.as_secs()).into(),
@@ -153,8 +152,8 @@ fn default_port(https_port: u16, omq_port: u16) -> u16 {
 }
 
 /// The last of the shards' cores: packets then hold up one shard at most.
-fn default_cpus(shard_cpus: &[usize]) -> Vec<usize> {
-    vec![shard_cpus.last().copied().unwrap_or(0)]
+fn default_cpu(shard_cpus: &[usize]) -> usize {
+    shard_cpus.last().copied().unwrap_or(0)
 }
 
 #[cfg(test)]

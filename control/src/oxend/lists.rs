@@ -3,13 +3,15 @@
 use core::time::Duration;
 use std::sync::Arc;
 
+use cepa_crypto::X25519SecretKey;
 use cepa_wire::ServiceNode;
 use cepa_wire::contact::Contact;
 use cepa_wire::oxend::Listing;
 use tokio::sync::{mpsc, watch};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
+use super::bootstrap::{self, Bootstrap};
 use super::driver::News;
 use super::{OxendHandle, OxendView};
 
@@ -18,14 +20,16 @@ use super::{OxendHandle, OxendView};
 const INTERVAL: Duration = Duration::from_secs(30);
 /// The pause after an attempt that gave nothing.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
-/// More nodes than this part of them, in percent, that can't be reached are worth a line: the
-/// reference's measure of a daemon that has just started.
-const MISSING_PERCENT_MAX: usize = 3;
+/// How long a node waits at most for its oxend to be where the bootstrap nodes are: as long as the
+/// reference does.
+const SYNC_TIMEOUT: Duration = Duration::from_hours(1);
 
 /// Asks for the list after each connection and each block, and now and then; publishes each that is
-/// new, until the future is dropped.
+/// new, until the future is dropped. When the first list is sparse, the bootstrap nodes are asked once,
+/// and nothing is published before oxend is where they are.
 pub(super) async fn keep(
     handle: &OxendHandle,
+    (us, bootstrap): (&X25519SecretKey, &Bootstrap),
     news: &mut mpsc::Receiver<News>,
     views: &watch::Sender<Option<Arc<OxendView>>>,
     mut publish: impl FnMut(OxendView),
@@ -42,14 +46,18 @@ pub(super) async fn keep(
         }
         connections.mark_unchanged();
         let pause = match list.refresh(handle).await {
-            Ok(is_new) => {
-                if let Some(view) = list.view.as_ref().filter(|_| is_new) {
-                    publish(view);
+            Ok(is_first) => {
+                let view = list.view.as_ref().filter(|_| is_first);
+                if view.is_some_and(|view| bootstrap.is_needed(view)) {
+                    list.learn(bootstrap.ask_all(us).await, Instant::now());
                 }
                 INTERVAL
             }
             Err(()) => RETRY_INTERVAL,
         };
+        if let Some(view) = list.poll_view(Instant::now()) {
+            publish(view);
+        }
         let due = sleep(pause);
         tokio::pin!(due);
         loop {
@@ -57,8 +65,8 @@ pub(super) async fn keep(
                 () = &mut due => break,
                 _ = connections.changed() => break,
                 Some(first) = news.recv() => {
-                    let (has_block, has_changed) = list.take_news(first, news);
-                    if let Some(view) = list.view.as_ref().filter(|_| has_changed) {
+                    let has_block = list.take_news(first, news);
+                    if let Some(view) = list.poll_view(Instant::now()) {
                         publish(view);
                     }
                     if has_block {
@@ -73,11 +81,23 @@ pub(super) async fn keep(
 #[derive(Default)]
 struct List {
     view: Option<OxendView>,
+    /// Whether the view is another than the one that was published last.
+    is_new: bool,
+    /// What oxend has to catch up with first.
+    syncing: Option<Syncing>,
     last_fault: String,
 }
 
+/// What bootstrap nodes told of a chain that oxend does not have yet.
+struct Syncing {
+    height: u64,
+    until: Instant,
+    /// The nodes that they can reach: some are not in oxend's list yet.
+    nodes: Vec<ServiceNode>,
+}
+
 impl List {
-    /// Asks for the list; tells whether it is another than before.
+    /// Asks for the list; tells whether it is the first.
     async fn refresh(&mut self, handle: &OxendHandle) -> Result<bool, ()> {
         let known = self.view.as_ref().map(|view| view.block_hash);
         let query = Listing::query(known.as_ref());
@@ -94,8 +114,7 @@ impl List {
             Ok(Listing::View(view)) => {
                 self.last_fault.clear();
                 self.tell(&view);
-                self.view = Some(view);
-                Ok(true)
+                Ok(self.take(view))
             }
             Err(fault) => {
                 if fault != self.last_fault {
@@ -121,7 +140,7 @@ impl List {
         let uncontactable = view.uncontactable_count();
         let total = view.nodes.len() + view.keyless_count;
         // Said once: a daemon that has just started learns the rest within an hour.
-        if self.view.is_none() && uncontactable * 100 > total * MISSING_PERCENT_MAX {
+        if self.view.is_none() && bootstrap::is_incomplete(uncontactable, total) {
             warn!(
                 uncontactable,
                 total, "oxend does not know yet how to reach many nodes"
@@ -129,19 +148,75 @@ impl List {
         }
     }
 
-    /// Takes all news that have arrived; tells whether there was a block, and whether a node is reached
-    /// in another way.
-    fn take_news(&mut self, first: News, news: &mut mpsc::Receiver<News>) -> (bool, bool) {
-        let (mut has_block, mut has_changed) = (false, false);
+    /// Takes a list; tells whether it is the first. Who can't be reached any more by what oxend says is
+    /// reached as before.
+    fn take(&mut self, mut view: OxendView) -> bool {
+        if let Some(syncing) = &self.syncing {
+            bootstrap::fill_contacts(&mut view.nodes, &syncing.nodes);
+        }
+        if let Some(last) = &self.view {
+            bootstrap::fill_contacts(&mut view.nodes, &last.nodes);
+        }
+        self.is_new = true;
+        self.view.replace(view).is_none()
+    }
+
+    /// Learns from the lists of bootstrap nodes.
+    fn learn(&mut self, lists: Vec<OxendView>, now: Instant) {
+        let mut syncing = Syncing {
+            height: 0,
+            until: now + SYNC_TIMEOUT,
+            nodes: Vec::new(),
+        };
+        for list in lists {
+            syncing.height = syncing.height.max(list.height);
+            let nodes = list.nodes.into_iter();
+            syncing
+                .nodes
+                .extend(nodes.filter(ServiceNode::is_contactable));
+        }
+        let Some(view) = &mut self.view else { return };
+        let learned = bootstrap::fill_contacts(&mut view.nodes, &syncing.nodes);
+        let (height, target) = (view.height, syncing.height);
+        if learned > 0 {
+            info!(learned, "bootstrap nodes told how to reach nodes");
+        }
+        if height < target {
+            warn!(
+                height,
+                target, "oxend is behind the network: waiting for it"
+            );
+        }
+        self.syncing = Some(syncing);
+    }
+
+    /// The view, if it is to be published: if it is new, and oxend has caught up or had time enough.
+    fn poll_view(&mut self, now: Instant) -> Option<&OxendView> {
+        let view = self.view.as_ref()?;
+        if let Some(syncing) = &self.syncing {
+            if view.height < syncing.height && now < syncing.until {
+                return None;
+            }
+            if view.height < syncing.height {
+                warn!("oxend takes too long to catch up: going on with what it has");
+            }
+            self.syncing = None;
+        }
+        core::mem::take(&mut self.is_new).then_some(view)
+    }
+
+    /// Takes all news that have arrived; tells whether there was a block.
+    fn take_news(&mut self, first: News, news: &mut mpsc::Receiver<News>) -> bool {
+        let mut has_block = false;
         let mut next = Some(first);
         while let Some(one) = next {
             match one {
                 News::Block => has_block = true,
-                News::Contact(contact) => has_changed |= self.apply(&contact),
+                News::Contact(contact) => self.is_new |= self.apply(&contact),
             }
             next = news.try_recv().ok();
         }
-        (has_block, has_changed)
+        has_block
     }
 
     fn apply(&mut self, contact: &Contact) -> bool {

@@ -132,6 +132,11 @@ impl HopKeys {
         }
     }
 
+    /// The epoch that it is.
+    pub const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
     /// What the descriptor tells clients.
     pub fn published(&self) -> PublishedHopKeys {
         PublishedHopKeys {

@@ -128,8 +128,9 @@ impl Opened {
         self.epoch
     }
 
-    /// Second step: takes the layer off the packet that was opened. To forward it, or to reply, it is
-    /// ready as it stands; of one to deliver, [`Packet::content`] is what came.
+    /// Second step: takes the layer off the packet that was opened, and no other: of another, nothing
+    /// sensible comes. To forward it, or to reply, it is ready as it stands; of one to deliver,
+    /// [`Packet::content`] is what came. What is refused is left as it came.
     pub fn peel(self, packet: &mut PacketBytes) -> Result<RoutingBlock, PeelError> {
         let (header, payload) = split_mut::<HEADER_SIZE, PAYLOAD_SIZE, PACKET_SIZE>(packet);
         // Seventy-two zeros behind what is sealed.

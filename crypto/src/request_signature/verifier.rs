@@ -7,7 +7,7 @@ use cepa_wire::{Ed25519PublicKey, Mailbox, SubaccountToken};
 use crate::key::{BadSignature, VerifyingKey};
 
 /// Keys that are remembered: those of as many clients as are busy at one shard within minutes. Each
-/// takes some 300 bytes.
+/// takes some 400 bytes.
 const KEY_COUNT: usize = 4096;
 /// Subaccounts whose owner's signature is remembered, at some 170 bytes each.
 const SUBACCOUNT_COUNT: usize = 1024;

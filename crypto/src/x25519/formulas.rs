@@ -7,8 +7,8 @@
 //!
 //! - `Wide` is a sum, not carried: digits below 2^59, and only their sum
 //!   `w0 + w1 2^52 + .. + w4 2^208` counts. Sums and differences are taken here, before the carry.
-//! - `Element` is carried, and what a multiplication takes. A multiplication reads the low
-//!   52 bits of a word, so digits 0 to 3 keep, above those, the bits that the carry has already added to
+//! - `Element` is carried, and what a multiplication takes. A multiplication reads the low 52 bits
+//!   of a word, so digits 0 to 3 keep, above those, the bits that the carry has already added to
 //!   the next digit: nothing masks them away. Digit 4 is whole and below 2^47 + 2^7.
 //!
 //! A difference never borrows: its minuend starts from `BIAS`, a multiple of p whose digits
@@ -16,16 +16,16 @@
 //!
 //! # Ladder
 //!
-//! Montgomery's ladder (Montgomery 1987; RFC 7748, section 5) keeps two points whose difference is the
-//! peer's. A point (X : Z) is kept as X + Z and X - Z, which is all that the formulas read. The sum of
-//! both points is the same whichever comes first, but for the sign of what is then squared: so a bit of
-//! the secret selects no more than the point to double.
+//! Montgomery's ladder (Montgomery 1987; RFC 7748, section 5) keeps two points whose difference is
+//! the peer's. A point (X : Z) is kept as X + Z and X - Z, which is all that the formulas read. The
+//! sum of both points is the same whichever comes first, but for the sign of what is then squared:
+//! so a bit of the secret selects no more than the point to double.
 //!
-//! The peer's coordinate is a factor in each step: its multiples by 2^(52 i) are worked out once, so
-//! that this product needs no wrap-around.
+//! The peer's coordinate is a factor in each step: its multiples by 2^(52 i) are worked out once,
+//! so that this product needs no wrap-around.
 //!
-//! Used with the types `Word` and `Mask` in scope, and functions of what the CPU does. Three of those
-//! claim more than they compute, which is for the proof to check:
+//! Used with the types `Word` and `Mask` in scope, and functions of what the CPU does. Three of
+//! those claim more than they compute, which is for the proof to check:
 //!
 //! - `low::<52>` drops bits that a `shr::<52>` of the same word has passed on;
 //! - `madd_small` is `madd_lo` where the product has no upper part;
@@ -51,7 +51,8 @@ pub(super) mod constant {
         (1 << 57) - 32,
         (1 << 58) - 32,
     ];
-    /// What a square starts from to end with [`BIAS`]: all but its lowest digit is doubled on the way.
+    /// What a square starts from to end with [`BIAS`]: all but its lowest digit is doubled on the
+    /// way.
     pub(in crate::x25519) const BIAS_OF_SQUARE: [u64; 5] =
         [BIAS[0], BIAS[1] / 2, BIAS[2] / 2, BIAS[3] / 2, BIAS[4] / 2];
     pub(in crate::x25519) const NONE: [u64; 5] = [0; 5];
@@ -117,8 +118,8 @@ macro_rules! formulas {
             Wide(difference)
         }
 
-        /// Brings what stands above bit 255 down to digit 0, and then passes each digit's upper bits on
-        /// to the next. The digits keep theirs: see the module's page.
+        /// Brings what stands above bit 255 down to digit 0, and then passes each digit's upper
+        /// bits on to the next. The digits keep theirs: see the module's page.
         $(#[$attribute])*
         #[inline]
         fn carry(wide: &Wide) -> Element {
@@ -163,8 +164,8 @@ macro_rules! formulas {
             fold(sums)
         }
 
-        /// Products of two different digits count twice. They are doubled as sums: a digit doubled would
-        /// not fit the 52 bits that a multiplication reads.
+        /// Products of two different digits count twice. They are doubled as sums: a digit doubled
+        /// would not fit the 52 bits that a multiplication reads.
         $(#[$attribute])*
         #[inline]
         fn square(start: [u64; 5], base: &Element) -> Wide {
@@ -260,11 +261,11 @@ macro_rules! formulas {
             (x, mul(NONE, &product, &factor))
         }
 
-        /// One bit of the secret: both points are added, and one is doubled. With the mask set it is that
-        /// of the last addition, else that doubled before.
+        /// One bit of the secret: both points are added, and one is doubled. With the mask set it
+        /// is that of the last addition, else that doubled before.
         ///
-        /// As [`double`], and an addition beside it: in this order the CPU finds work of one while the
-        /// other waits.
+        /// As [`double`], and an addition beside it: in this order the CPU finds work of one while
+        /// the other waits.
         $(#[$attribute])*
         #[inline]
         fn step(ladder: &Ladder, mask: Mask, peer: &Multiples) -> Ladder {
@@ -339,8 +340,8 @@ macro_rules! formulas {
             carry(&mul(NONE, left, right))
         }
 
-        /// The number below p, with nothing above a digit's 52 bits. An element is below 2 p, so p is
-        /// taken away at most once: when 19 more reach 2^255.
+        /// The number below p, with nothing above a digit's 52 bits. An element is below 2 p, so p
+        /// is taken away at most once: when 19 more reach 2^255.
         $(#[$attribute])*
         #[inline]
         fn canonical(element: &Element) -> Element {

@@ -1,4 +1,33 @@
 //! Eight peers at once, one in each lane of a vector (AVX-512 IFMA).
+//!
+//! The field and the ladder are in `formulas`: digits of radix 2^52, which is what IFMA multiplies.
+//! Here is what a digit is, and how peers get into lanes and out. Groups of eight go up the ladder
+//! one after the other; then one inversion serves all (Montgomery's trick): the product of all z in
+//! a lane is inverted by Fermat, in all lanes at once, and taken apart again. A z of zero, which a
+//! point of low order ends with, would spoil the other groups' products: a one stands in for it,
+//! and the lane's result is zero.
+//!
+//! # Constant time
+//!
+//! Secret are the scalar, and of each lane what its digits are once the ladder has begun.
+//!
+//! - There is no division, table or branch on a digit. Loops count what is public: bits, digits,
+//!   peers.
+//! - A bit of the scalar becomes a mask of eight bits, all set or all clear, behind
+//!   [`core::hint::black_box`]: the compiler can't know that it has two values only, and so can't
+//!   branch on them. The mask is an operand of the blends that select the point to double, and of
+//!   nothing else.
+//! - The vector instructions used take the same time whatever they compute; so do the scalar ones
+//!   around them (shift, and, xor, negation).
+//!
+//! Read in the disassembly: `benches/x25519_branches.sh` finds the ladder's loop in a release
+//! build, and fails unless it is straight: one conditional jump, which counts bits, at its end; no
+//! call and no gather.
+//!
+//! # What stays behind
+//!
+//! `Work` is zeroized when dropped. What the compiler spills is in the frames of [`many`] and what
+//! it calls; these are overwritten after each call. Registers are not cleared.
 #![expect(
     unsafe_code,
     reason = "functions for a CPU's features are called once it is known to have them"
@@ -32,7 +61,7 @@ const GROUPS_MAX: usize = 16;
 const PEERS_MAX: usize = LANES * GROUPS_MAX;
 
 /// More than the frames of a call take together.
-const STACK_SIZE: usize = 64 << 10;
+const STACK_SIZE: usize = 32 << 10;
 
 /// That the CPU has what the functions here are compiled for.
 #[derive(Clone, Copy)]
@@ -54,16 +83,16 @@ impl Ifma {
         shared: &mut [SharedSecret],
     ) {
         for (peers, shared) in peers.chunks(PEERS_MAX).zip(shared.chunks_mut(PEERS_MAX)) {
-            // SAFETY: `many` asks for the features avx512f and avx512ifma and for nothing else; a value
-            // of this type is made by `detect` alone, which has found both.
+            // SAFETY: `many` asks for the features avx512f and avx512ifma and for nothing else; a
+            // value of this type is made by `detect` alone, which has found both.
             unsafe { many(secret, peers, shared) };
         }
         zeroize_stack::<STACK_SIZE>();
     }
 }
 
-/// What depends on the secret and does not stay in registers: X and Z of each group, and the products
-/// that one inversion serves all of them by. Zeroized when dropped.
+/// What depends on the secret and does not stay in registers: X and Z of each group, and the
+/// products that one inversion serves all of them by. Zeroized when dropped.
 #[derive(Zeroize, ZeroizeOnDrop)]
 struct Work {
     x: [Element; GROUPS_MAX],

@@ -23,7 +23,9 @@ use cepa_crypto::NodeKeys;
 use cepa_edge::proxy::{self, ServerProxy};
 use cepa_host::{EdgeLimits, NetworkView, NodeSettings, Outside, RateLimit, StoreBoard};
 use cepa_relay::Counters;
+use cepa_relay::counters::Sample;
 use cepa_storage::{Durability, Settings};
+use cepa_wire::request::Network;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
@@ -42,6 +44,7 @@ const MIB: u64 = 1024 * 1024;
 pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let config = arguments.read()?;
     advise(&config)?;
+    packet::choose_x25519(config.packet.x25519)?;
     let supervisor = Supervisor::from_environment()?;
     let runtime = control_runtime()?;
     supervisor.status("waiting for the node's keys");
@@ -63,12 +66,14 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
         us: OurNode::new(&keys, config.https_port, config.omq_port),
         key: keys.ed25519().clone(),
         has_quic: config.quic,
+        bootstrap: source::bootstrap(&config),
         counters: Arc::clone(&counters),
         view: Arc::clone(&view),
     };
     let (outside, outgoing) = Outside::new(source.oxend().is_some(), true);
     let address = view.load().view.us().map(|node| node.ip);
     let (lane, packet) = packet::make(&config, &keys, address)?.unzip();
+    let packets_counted = packet.as_ref().map(|packet| Arc::clone(&packet.counted));
     let settings = NodeSettings {
         packet,
         ..node_settings(config, keys, outside)
@@ -89,13 +94,23 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     supervisor.ready();
 
     let stores = running.stores();
+    let quic = doors.counters();
+    let counted = move || {
+        let quic = quic.iter().flat_map(|quic| quic.snapshot());
+        let packets = packets_counted.iter().flat_map(|counted| {
+            let packets = counted.packets.snapshot();
+            packets.into_iter().chain(counted.drops.snapshot())
+        });
+        let all = counters.snapshot().into_iter();
+        all.chain(quic).chain(packets).collect()
+    };
     runtime.block_on(async {
         tokio::select! {
             () = signals.wait() => {}
             () = parent_exit(arguments.exit_with_parent) => {}
             never = source.watch(duties) => never,
             never = packet::run(lane, Arc::clone(&view)) => never,
-            never = control.serve(Arc::clone(&view), counters, running.stores()) => never,
+            never = control.serve(Arc::clone(&view), counted, running.stores()) => never,
             never = supervisor.watch(|| stores.are_tiles_alive()) => never,
         }
     });
@@ -183,6 +198,11 @@ fn node_settings(config: Config, keys: NodeKeys, outside: Outside) -> NodeSettin
         omq_port: config.omq_port,
         data_dir: config.data_dir,
         shard_cpus: config.shard_cpus,
+        network: if config.testnet {
+            Network::Testnet
+        } else {
+            Network::Mainnet
+        },
         allow_aes_cbc: config.allow_aes_cbc,
         stop_timeout: Duration::from_secs(config.stop_timeout_seconds),
         store,
@@ -240,7 +260,7 @@ impl Control {
     async fn serve(
         self,
         view: Arc<ArcSwap<NetworkView>>,
-        counters: Arc<Counters>,
+        counters: impl Fn() -> Vec<Sample> + Send + Sync + 'static,
         stores: Arc<StoreBoard>,
     ) -> ! {
         let admin = async {

@@ -11,9 +11,9 @@ use bytes::Bytes;
 use cepa_crypto::{Account, NodeKeys};
 use cepa_swarm::View;
 use cepa_wire::{ServiceNode, bt};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::network::{account, retrieve, store};
+use crate::network::{account, https, retrieve, store};
 use crate::omq::{Peer, subscription};
 use lab::Lab;
 use methods::Round;
@@ -56,7 +56,22 @@ fn every_method_is_served_on_every_way() {
         assert_eq!(status, 421, "{way:?}");
         assert_eq!(body["snodes"].as_array().unwrap().len(), 5);
     }
+    bare_account(&view[0], &owners(&view, LOW).next().unwrap());
     duties_towards_oxend(&lab);
+}
+
+/// On the testnet, where this lab is, an account may come without its prefix.
+fn bare_account(node: &ServiceNode, owner: &Account) {
+    let ask = |pubkey: &str| {
+        let body = json!({"method": "get_swarm", "params": {"pubkey": pubkey}}).to_string();
+        https("POST", node.port, "/storage_rpc/v1", body.as_bytes())
+    };
+    let id = owner.id();
+    let (whole, bare) = (ask(&id.to_hex()), ask(&hex::encode(id.key)));
+    assert_eq!((whole.status, bare.status), (200, 200), "{:?}", bare.text());
+    let swarm = |body: &[u8]| serde_json::from_slice::<Value>(body).unwrap()["swarm"].clone();
+    assert!(swarm(&whole.body).is_string());
+    assert_eq!(swarm(&whole.body), swarm(&bare.body));
 }
 
 /// What `oxend` heard of each node.

@@ -1,10 +1,12 @@
 //! Whatever happens to swarms and members: in the end every member holds what its swarm is to keep, in the
 //! box that it was stored in.
 
+use core::sync::atomic::AtomicU64;
 use core::time::Duration;
 use std::collections::BTreeSet;
 
 use cepa_crypto::{Account, request_signature};
+use cepa_relay::Counters;
 use cepa_swarm::View;
 use cepa_wire::request::{ClientRequest, Delete, DeleteAll, Expire};
 use cepa_wire::{Direction, Mailbox, Namespace, Scope};
@@ -85,6 +87,29 @@ fn fill(network: &Network, owner: &Account, text: &str) -> Held {
     held(network, through, owner).expect("it is a member")
 }
 
+/// Waits until what these nodes say of something in sum is as expected: gauges are told now and then.
+fn await_sum(
+    network: &Network,
+    counter: fn(&Counters) -> &AtomicU64,
+    is_expected: fn(u64) -> bool,
+) {
+    // Those that are not started anew: a gauge begins with 0 in a process.
+    let sum = || {
+        (1..4)
+            .map(|index| network.nodes[index].count(counter))
+            .sum()
+    };
+    let mut last: u64 = sum();
+    for _ in 0..120 {
+        if is_expected(last) {
+            return;
+        }
+        std::thread::park_timeout(Duration::from_millis(250));
+        last = sum();
+    }
+    panic!("it is {last}");
+}
+
 /// Accounts of which some lie in each half of the ring.
 fn accounts() -> Vec<Account> {
     (1..=12).map(account).collect()
@@ -133,11 +158,24 @@ fn a_member_that_was_away_gets_what_it_missed() {
         6,
         "two boxes of two, an outbox of one, and one of one"
     );
+    // Two of them have each kept a request.
+    await_sum(
+        &network,
+        |counters| &counters.missed_entries,
+        |sum| sum == 2,
+    );
+    await_sum(&network, |counters| &counters.missed_bytes, |sum| sum > 100);
     // Those who kept it may restart meanwhile.
     network.stop(0);
     network.start(0, 1);
     network.start(4, 2);
     await_held(&network, &owner, &expected);
+    await_sum(
+        &network,
+        |counters| &counters.missed_entries,
+        |sum| sum == 0,
+    );
+    await_sum(&network, |counters| &counters.missed_bytes, |sum| sum == 0);
 }
 
 #[test]
@@ -176,6 +214,17 @@ fn a_new_member_gets_everything_with_its_namespace() {
         assert_eq!(members_of(&network, &owner.id()).len(), 4);
         await_held(&network, owner, expected);
     }
+    await_sum(&network, |counters| &counters.handover_given, |sum| sum > 0);
+    await_sum(
+        &network,
+        |counters| &counters.handover_pending,
+        |sum| sum == 0,
+    );
+    await_sum(
+        &network,
+        |counters| &counters.handover_running,
+        |sum| sum == 0,
+    );
 }
 
 #[test]

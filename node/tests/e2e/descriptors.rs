@@ -47,11 +47,12 @@ pub(crate) fn lane(node: &Node, address: Option<Ipv4Addr>) -> (PacketLane, Packe
     let settings = PacketSettings {
         port,
         backend: PacketBackend::Auto,
-        cpus: vec![0],
+        cpu: 0,
         replay_filter_size: 1 << 20,
         link,
         hop_keys: lane.hop_keys(),
         directory: lane.directory(),
+        counted: Arc::default(),
         board: lane.board(),
     };
     (lane, settings)

@@ -16,11 +16,10 @@ use cepa_host::{
 use cepa_relay::Counters;
 use cepa_storage::Settings;
 use cepa_swarm::View;
-use cepa_wire::request::{ClientRequest, Proof, Retrieve, Store};
+use cepa_wire::request::{self, ClientRequest, Proof, Retrieve, Store};
 use cepa_wire::{Mailbox, Namespace, ServiceNode, Timestamp};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
 use tempfile::TempDir;
 
 /// A network whose nodes all are in one swarm.
@@ -29,6 +28,7 @@ pub(crate) struct Network {
     pub(crate) view: Vec<ServiceNode>,
     /// Of the nodes that are started from now on.
     pub(crate) rate_limit: Option<RateLimit>,
+    pub(crate) monitor_count_max: usize,
     /// Of the nodes that are started from now on.
     pub(crate) edge_limits: EdgeLimits,
 }
@@ -91,6 +91,7 @@ impl Network {
             nodes,
             view,
             rate_limit: None,
+            monitor_count_max: 1000,
             // Other tests keep the cores busy meanwhile.
             edge_limits: EdgeLimits {
                 lag_max: None,
@@ -121,6 +122,7 @@ impl Network {
             omq_port: node.omq_port,
             data_dir: node.dir.path().to_owned(),
             shard_cpus: vec![0; shard_count],
+            network: request::Network::Mainnet,
             allow_aes_cbc: false,
             stop_timeout: Duration::from_secs(5),
             store: Settings {
@@ -129,7 +131,7 @@ impl Network {
             },
             outside: cepa_host::Outside::none(),
             stats_keys: vec![NodeKeys::from_seed(STATS_SEED).x25519_public()],
-            monitor_count_max: 1000,
+            monitor_count_max: self.monitor_count_max,
             rate_limit: self.rate_limit,
             edge_limits: self.edge_limits,
             packet,
@@ -272,58 +274,8 @@ pub(crate) fn tls_over(stream: TcpStream) -> Tls {
 }
 
 fn tls_client() -> ClientConnection {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate))
-        .with_no_client_auth();
     let name = ServerName::try_from("localhost").unwrap();
-    ClientConnection::new(Arc::new(config), name).unwrap()
-}
-
-/// Session's clients do not verify nodes' certificates either.
-#[derive(Debug)]
-struct AnyCertificate;
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![
-            SignatureScheme::ECDSA_NISTP256_SHA256,
-            SignatureScheme::RSA_PSS_SHA256,
-            SignatureScheme::ED25519,
-        ]
-    }
+    ClientConnection::new(cepa_tls::node_client_config(), name).unwrap()
 }
 
 pub(crate) fn account(number: u8) -> Account {

@@ -360,6 +360,60 @@ fn subscriptions_are_refused_and_end_as_they_should() {
     assert_eq!(codes, expected);
 }
 
+/// How many of these subscriptions are made, all in one request.
+fn made(client: &mut Peer, list: &[u8]) -> usize {
+    let reply = client.ask(&[b"monitor.messages", b"tag", list]);
+    let replies = bt::Value::parse(&reply[2]).unwrap().as_list().unwrap();
+    let is_made = |reply: bt::Value<'_>| reply.as_dict().unwrap().get(b"success").is_some();
+    replies.iter().filter(|reply| is_made(*reply)).count()
+}
+
+#[test]
+fn a_link_that_goes_at_once_leaves_no_subscription() {
+    const COUNT: u8 = 40;
+    let mut network = Network::new(1);
+    network.monitor_count_max = usize::from(COUNT);
+    network.start(0, 2);
+    // As many as the node holds: in their midst, it lets others have their turn.
+    let items = (1..=COUNT).flat_map(|number| subscription(&account(number), &[0], false).encode());
+    let list = Bytes::from([&b"l"[..], &items.collect::<Vec<u8>>(), b"e"].concat());
+    let word = Bytes::from_static;
+    let subscribe = [word(b"monitor.messages"), word(b"tag"), list.clone()];
+    // Whoever says BYE goes on listening: no write fails that would tell the node once more.
+    let mut listening = Vec::new();
+    for round in 0..30 {
+        let keys = NodeKeys::from_seed([100 + round; 32]);
+        let mut client = Peer::connect(&network, &keys);
+        client.connection.send(&subscribe);
+        // The link is gone in the midst of them, by word or without one, or after the last.
+        match round % 3 {
+            0 => client.send(&[word(b"BYE")]),
+            1 => {
+                client.pump();
+                continue;
+            }
+            _ => {
+                client.pump();
+                client.receive();
+                client.send(&[word(b"BYE")]);
+            }
+        }
+        listening.push(client);
+    }
+    // A leaked one would take room for an hour.
+    let mut count = 0;
+    for _ in 0..300 {
+        // Each time another, who renews nothing.
+        let mut client = Peer::connect(&network, &NodeKeys::from_seed([200; 32]));
+        count = made(&mut client, &list);
+        if count == usize::from(COUNT) {
+            return;
+        }
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
+    panic!("only {count} of {COUNT} subscriptions are made");
+}
+
 #[test]
 fn a_subscription_ends_when_the_mailbox_moves_away() {
     let mut network = Network::new(2);

@@ -4,7 +4,7 @@ use core::net::Ipv4Addr;
 use core::time::Duration;
 use std::sync::Arc;
 
-use cepa_control::oxend::{Duties, OurNode, OxendClient};
+use cepa_control::oxend::{Bootstrap, Duties, OurNode, OxendClient};
 use cepa_control::reachability::PeerTests;
 use cepa_crypto::SecretKeys;
 use cepa_lab::{Chain, Listen, Oxend};
@@ -29,6 +29,7 @@ fn report(network: &Network) -> serde_json::Value {
             quic: None,
             has_quic: false,
         }),
+        bootstrap: Bootstrap::default(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -4,14 +4,17 @@
 //! One slot a millisecond; a packet lies in the slot of its time. Slots are lists through one array, so
 //! that nothing is allocated once it stands.
 
+use core::time::Duration;
+
 use cepa_wire::Timestamp;
+use cepa_wire::packet::geometry::DELAY_MAX;
 
 /// Slots: a power of two above the longest delay in milliseconds, so that a slot holds one time only.
 const SLOT_COUNT: usize = 1 << 16;
 
-/// The longest delay that a client may ask of one relay, in milliseconds. Mixing needs seconds; a minute
-/// keeps a packet shorter than a connection's patience.
-pub const DELAY_MILLIS_MAX: u32 = 60_000;
+/// The longest delay that a routing block may ask for.
+const DELAY_MILLIS_MAX: u32 = 60_000;
+const _: () = assert!(DELAY_MAX.as_millis() == DELAY_MILLIS_MAX as u128);
 const _: () = assert!((DELAY_MILLIS_MAX as usize) < SLOT_COUNT);
 
 /// No entry.
@@ -20,7 +23,7 @@ const NONE: u32 = u32::MAX;
 /// Why something can't wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DelayError {
-    /// Longer than [`DELAY_MILLIS_MAX`].
+    /// Longer than [`DELAY_MAX`].
     TooLong,
     /// All places are taken.
     Full,
@@ -67,16 +70,13 @@ impl<T> DelayWheel<T> {
     pub fn insert(
         &mut self,
         item: T,
-        delay_millis: u32,
+        delay: Duration,
         now: Timestamp,
     ) -> Result<(), (DelayError, T)> {
-        if delay_millis > DELAY_MILLIS_MAX {
+        if delay > DELAY_MAX {
             return Err((DelayError::TooLong, item));
         }
-        let now = self.advanced(now);
-        let due = now.as_millis().saturating_add(u64::from(delay_millis));
-        // What is due at once is due in the slot that is given out next.
-        let due = due.max(self.current.as_millis());
+        let due = self.advanced(now).saturating_add(delay).as_millis();
         let Some(entry) = entry_mut(&mut self.entries, self.free) else {
             return Err((DelayError::Full, item));
         };
@@ -118,13 +118,13 @@ impl<T> DelayWheel<T> {
     }
 
     /// When something is due that is not yet, or `None` when nothing waits. Looks at each millisecond up
-    /// to the next item, and no further than `horizon_millis`: then that is the answer.
-    pub fn next_due(&self, horizon_millis: u32) -> Option<Timestamp> {
+    /// to the next item, and no further than the horizon: then that is the answer.
+    pub fn next_due(&self, horizon: Duration) -> Option<Timestamp> {
         if self.waiting_count == 0 {
             return None;
         }
+        let horizon = self.current.saturating_add(horizon).as_millis();
         let current = self.current.as_millis();
-        let horizon = current.saturating_add(u64::from(horizon_millis));
         let due = (current..horizon).find(|at| self.slots[slot_of(*at)] != NONE);
         Some(Timestamp::from_millis(due.unwrap_or(horizon)))
     }
@@ -156,6 +156,10 @@ mod tests {
 
     use super::*;
 
+    const fn millis(span: u64) -> Duration {
+        Duration::from_millis(span)
+    }
+
     const START: u64 = 1_700_000_000_000;
 
     fn at(millis: u64) -> Timestamp {
@@ -169,37 +173,43 @@ mod tests {
     #[test]
     fn items_come_when_they_are_due() {
         let mut wheel = DelayWheel::new(4, at(0));
-        wheel.insert('a', 0, at(0)).unwrap();
-        wheel.insert('b', 10, at(0)).unwrap();
-        wheel.insert('c', DELAY_MILLIS_MAX, at(0)).unwrap();
+        wheel.insert('a', millis(0), at(0)).unwrap();
+        wheel.insert('b', millis(10), at(0)).unwrap();
+        wheel.insert('c', DELAY_MAX, at(0)).unwrap();
         assert_eq!(due(&mut wheel, at(0)), ['a']);
-        assert_eq!(wheel.next_due(100), Some(at(10)));
+        assert_eq!(wheel.next_due(millis(100)), Some(at(10)));
         assert_eq!(due(&mut wheel, at(9)), []);
         assert_eq!(due(&mut wheel, at(500)), ['b']);
-        assert_eq!(wheel.next_due(100), Some(at(600)));
+        assert_eq!(wheel.next_due(millis(100)), Some(at(600)));
         assert_eq!(due(&mut wheel, at(60_000)), ['c']);
-        assert_eq!((wheel.next_due(100), wheel.waiting_count()), (None, 0));
+        assert_eq!(
+            (wheel.next_due(millis(100)), wheel.waiting_count()),
+            (None, 0)
+        );
     }
 
     #[test]
     fn what_is_too_long_or_too_much_is_given_back() {
         let mut wheel = DelayWheel::new(1, at(0));
-        let too_long = wheel.insert(1, DELAY_MILLIS_MAX + 1, at(0));
+        let too_long = wheel.insert(1, DELAY_MAX + millis(1), at(0));
         assert_eq!(too_long, Err((DelayError::TooLong, 1)));
-        wheel.insert(2, 5, at(0)).unwrap();
-        assert_eq!(wheel.insert(3, 5, at(0)), Err((DelayError::Full, 3)));
+        wheel.insert(2, millis(5), at(0)).unwrap();
+        assert_eq!(
+            wheel.insert(3, millis(5), at(0)),
+            Err((DelayError::Full, 3))
+        );
         assert_eq!(due(&mut wheel, at(5)), [2]);
-        wheel.insert(3, 5, at(5)).unwrap();
+        wheel.insert(3, millis(5), at(5)).unwrap();
         let mut none = DelayWheel::new(0, at(0));
-        assert_eq!(none.insert(3, 5, at(0)), Err((DelayError::Full, 3)));
+        assert_eq!(none.insert(3, millis(5), at(0)), Err((DelayError::Full, 3)));
     }
 
     #[test]
     fn a_clock_that_jumps_loses_nothing() {
         let mut wheel = DelayWheel::new(8, at(1000));
-        wheel.insert('a', 100, at(1000)).unwrap();
+        wheel.insert('a', millis(100), at(1000)).unwrap();
         // Back: it waits for the clock that it began with.
-        wheel.insert('b', 100, at(0)).unwrap();
+        wheel.insert('b', millis(100), at(0)).unwrap();
         assert_eq!(due(&mut wheel, at(0)), []);
         // Far ahead, more than once around.
         let mut both = due(&mut wheel, at(10_000_000));
@@ -210,17 +220,17 @@ mod tests {
     proptest! {
         #[test]
         fn it_does_what_a_sorted_map_does(
-            steps in prop::collection::vec((0_u64..3000, 0_u32..2000), 1..200),
+            steps in prop::collection::vec((0_u64..3000, 0_u64..2000), 1..200),
         ) {
             let mut wheel = DelayWheel::new(50, at(0));
             let mut model: BTreeMap<(Timestamp, usize), usize> = BTreeMap::new();
             let mut now = at(0);
             for (number, (pause, delay)) in steps.into_iter().enumerate() {
-                let inserted = wheel.insert(number, delay, now);
+                let inserted = wheel.insert(number, millis(delay), now);
                 prop_assert_eq!(inserted.is_ok(), model.len() < 50);
                 if inserted.is_ok() {
-                    let millis = now.as_millis() + u64::from(delay);
-                    model.insert((Timestamp::from_millis(millis), number), number);
+                    let due = now.as_millis() + delay;
+                    model.insert((Timestamp::from_millis(due), number), number);
                 }
                 now = Timestamp::from_millis(now.as_millis() + pause);
                 let mut got = due(&mut wheel, now);

@@ -2,6 +2,8 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use crate::counters::{Kind, Sample};
+
 macro_rules! drop_reasons {
     ($($(#[doc = $doc:literal])+ $reason:ident $name:ident,)+) => {
         /// Why a datagram or a packet went no further.
@@ -37,13 +39,14 @@ macro_rules! drop_reasons {
                 counter.fetch_add(count, Ordering::Relaxed);
             }
 
-            /// Name, help text and value of each, in the order of declaration.
-            pub fn snapshot(&self) -> Vec<(&'static str, &'static str, u64)> {
-                vec![$((
-                    stringify!($name),
-                    concat!($($doc),+).trim_ascii(),
-                    self.$name.load(Ordering::Relaxed),
-                ),)+]
+            /// All of them, in the order of declaration.
+            pub fn snapshot(&self) -> Vec<Sample> {
+                vec![$(Sample {
+                    name: stringify!($name),
+                    help: concat!($($doc),+).trim_ascii(),
+                    kind: Kind::Count,
+                    value: self.$name.load(Ordering::Relaxed),
+                },)+]
             }
         }
     };
@@ -82,10 +85,16 @@ drop_reasons! {
     BadTag packet_bad_tag,
     /// Packets that were seen before.
     Replayed packet_replayed,
+    /// Packets of an epoch that no replay filter serves: of keys that are over.
+    WrongEpoch packet_wrong_epoch,
     /// Packets whose routing block is malformed.
     BadRoutingBlock packet_bad_routing_block,
     /// Packets for us whose payload was changed on the way.
     PayloadTampered packet_payload_tampered,
+    /// Packets for us that are no piece of a request.
+    BadFragment packet_bad_fragment,
+    /// Packets for us whose piece of a request was here before.
+    DuplicateFragment packet_duplicate_fragment,
     /// Packets that a client of this guard would send to another of its clients, past the path.
     ClientToClient packet_client_to_client,
     /// Packets that are to wait when as many do as may.
@@ -111,7 +120,10 @@ mod tests {
         let snapshot = counters.snapshot();
         assert_eq!(snapshot.len(), DropReason::ALL.len());
         let mut names = BTreeSet::new();
-        for ((nth, reason), (name, help, value)) in (1..).zip(DropReason::ALL).zip(snapshot) {
+        for ((nth, reason), sample) in (1..).zip(DropReason::ALL).zip(snapshot) {
+            let Sample {
+                name, help, value, ..
+            } = sample;
             assert_eq!((name, value), (reason.name(), nth));
             assert!(help.ends_with('.') && help.len() > 10, "{name}: {help}");
             assert!(names.insert(name), "{name} stands twice");

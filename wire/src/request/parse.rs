@@ -11,7 +11,9 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use super::source::{Source, decode_base64};
-use super::{ClientRequest, MESSAGE_SIZE_MAX, OxendRequest, RequestError, Retrieve, Store};
+use super::{
+    ClientRequest, MESSAGE_SIZE_MAX, Network, OxendRequest, RequestError, Retrieve, Store,
+};
 use crate::{Mailbox, Namespace};
 use claims::Claims;
 
@@ -101,11 +103,19 @@ fn either_pubkey(params: Source<'_>) -> Parsed<&[u8]> {
     require("pubkey", one_of(("pubkey", pubkey), ("pubKey", old))?)
 }
 
-fn mailbox(text: &[u8]) -> Parsed<Mailbox> {
-    let mailbox = if text.len() == 33 {
-        Mailbox::from_slice(text)
-    } else {
-        Mailbox::from_hex(text)
+/// 33 bytes or their hex, in either encoding. On the testnet also the 32 of an account alone: the
+/// prefix is then that of an account.
+fn mailbox(params: Source<'_>, text: &[u8]) -> Parsed<Mailbox> {
+    let has_bare_accounts = params.network() == Network::Testnet;
+    let mailbox = match text.len() {
+        33 => Mailbox::from_slice(text),
+        32 if has_bare_accounts => text.try_into().ok().map(Mailbox::account),
+        64 if has_bare_accounts => {
+            let mut key = [0; 32];
+            let decoded = hex::decode_to_slice(text, &mut key);
+            decoded.ok().map(|()| Mailbox::account(key))
+        }
+        _ => Mailbox::from_hex(text),
     };
     mailbox.ok_or_else(|| RequestError::invalid("Pubkey must be 66 hex digits (33 bytes) long"))
 }
@@ -125,7 +135,7 @@ fn store(params: Source<'_>) -> Parsed<Store> {
     let after = ttl.map(|ttl| timestamp.saturating_add(Duration::from_millis(ttl)));
     let expiry = one_of(("expiry", expiry), ("ttl", after))?
         .ok_or_else(|| RequestError::invalid("Required field 'expiry' or 'ttl' missing"))?;
-    let mailbox = mailbox(either_pubkey(params)?)?;
+    let mailbox = mailbox(params, either_pubkey(params)?)?;
     let proof = if claims.is_signed() {
         Some(claims.proof(params, &mailbox)?)
     } else {
@@ -185,7 +195,7 @@ fn retrieve(params: Source<'_>) -> Parsed<Retrieve> {
         || claims.is_signed()
         || timestamp.is_some()
         || given_namespace.is_some_and(|namespace| !is_readable_by_all(namespace));
-    let mailbox = mailbox(pubkey)?;
+    let mailbox = mailbox(params, pubkey)?;
     let proof = if is_signed {
         let proof = claims.proof(params, &mailbox)?;
         // The reference goes wrong here in a way of its own; we say what is missing.
@@ -227,7 +237,8 @@ fn read_last_hash(text: &[u8]) -> Parsed<String> {
 fn get_swarm(params: Source<'_>) -> Parsed<Mailbox> {
     let text = either_pubkey(params)?;
     // The reference words it a little differently here.
-    mailbox(text).map_err(|_| RequestError::invalid("Pubkey must be 66 hex digits/33 bytes long"))
+    mailbox(params, text)
+        .map_err(|_| RequestError::invalid("Pubkey must be 66 hex digits/33 bytes long"))
 }
 
 fn oxend(params: Source<'_>) -> Parsed<OxendRequest> {

@@ -10,7 +10,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde_json::{Map, Value};
 
 use super::parse::METHODS;
-use super::{RequestError, SUBREQUEST_COUNT_MAX};
+use super::{Network, RequestError, SUBREQUEST_COUNT_MAX};
 use crate::bt::{self, Dict};
 use crate::{Namespace, Scope, Timestamp, json};
 
@@ -34,9 +34,16 @@ pub(super) fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
     BASE64.decode(text).ok()
 }
 
-/// The parameters of a request.
+/// The parameters of a request, and the network that they are read for.
 #[derive(Clone, Copy)]
-pub(super) enum Source<'a> {
+pub(super) struct Source<'a> {
+    params: Params<'a>,
+    network: Network,
+}
+
+/// Parameters as they were written.
+#[derive(Clone, Copy)]
+pub(super) enum Params<'a> {
     Json(&'a Map<String, Value>),
     Bt(Dict<'a>),
 }
@@ -75,32 +82,47 @@ fn invalid<T>(name: &str, expected: &str) -> Result<T, RequestError> {
 /// What is no object has no parameters.
 static NO_PARAMS: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
 
-impl<'a> Source<'a> {
+impl<'a> Params<'a> {
     /// JSON parameters; what is no object counts as none.
     pub(super) fn from_json(params: &'a Value) -> Self {
         Self::Json(params.as_object().unwrap_or(&NO_PARAMS))
     }
+}
+
+impl<'a> Source<'a> {
+    pub(super) const fn new(params: Params<'a>, network: Network) -> Self {
+        Self { params, network }
+    }
+
+    /// Other parameters of the same request.
+    const fn with(self, params: Params<'a>) -> Self {
+        Self::new(params, self.network)
+    }
+
+    pub(super) const fn network(self) -> Network {
+        self.network
+    }
 
     pub(super) const fn is_json(self) -> bool {
-        matches!(self, Self::Json(_))
+        matches!(self.params, Params::Json(_))
     }
 
     /// A field; JSON's null counts as absent.
     fn field(self, name: &str) -> Option<Field<'a>> {
-        match self {
-            Self::Json(object) => object
+        match self.params {
+            Params::Json(object) => object
                 .get(name)
                 .filter(|value| !value.is_null())
                 .map(Field::Json),
-            Self::Bt(dict) => dict.get(name.as_bytes()).map(Field::Bt),
+            Params::Bt(dict) => dict.get(name.as_bytes()).map(Field::Bt),
         }
     }
 
     /// A field, be it JSON's null.
     fn any_field(self, name: &str) -> Option<Field<'a>> {
-        match self {
-            Self::Json(object) => object.get(name).map(Field::Json),
-            Self::Bt(_) => self.field(name),
+        match self.params {
+            Params::Json(object) => object.get(name).map(Field::Json),
+            Params::Bt(_) => self.field(name),
         }
     }
 
@@ -257,10 +279,11 @@ impl<'a> Source<'a> {
 
     /// A dict of parameters: the `if` of `ifelse`.
     pub(super) fn object(self, name: &str) -> Option<Self> {
-        match self.field(name)? {
-            Field::Json(value) => value.as_object().map(Self::Json),
-            Field::Bt(value) => value.as_dict().map(Self::Bt),
-        }
+        let params = match self.field(name)? {
+            Field::Json(value) => Params::Json(value.as_object()?),
+            Field::Bt(value) => Params::Bt(value.as_dict()?),
+        };
+        Some(self.with(params))
     }
 
     /// A request with its method: a branch of `ifelse`. `read` gets method and parameters.
@@ -279,7 +302,7 @@ impl<'a> Source<'a> {
                 "Invalid ifelse request method \"{name}\""
             )));
         }
-        read(method, params).map(Some)
+        read(method, self.with(params)).map(Some)
     }
 
     /// true or false; 1 or 0 in bt.
@@ -342,7 +365,7 @@ impl<'a> Source<'a> {
                 rows.iter()
                     .map(|row| {
                         let (method, params) = json_subrequest(row)?;
-                        read(method, params)
+                        read(method, self.with(params))
                     })
                     .collect()
             }
@@ -354,7 +377,7 @@ impl<'a> Source<'a> {
                         return Err(too_many_subrequests());
                     }
                     let (method, params) = bt_subrequest(row)?;
-                    requests.push(read(method, params)?);
+                    requests.push(read(method, self.with(params))?);
                 }
                 if requests.is_empty() {
                     return Err(batch_error("empty \"requests\" list"));
@@ -383,7 +406,7 @@ fn check_method(method: &str) -> Result<(), RequestError> {
     )))
 }
 
-fn json_subrequest(row: &Value) -> Result<(&str, Source<'_>), RequestError> {
+fn json_subrequest(row: &Value) -> Result<(&str, Params<'_>), RequestError> {
     let object = row
         .as_object()
         .ok_or_else(|| batch_error("requests must be objects"))?;
@@ -393,7 +416,7 @@ fn json_subrequest(row: &Value) -> Result<(&str, Source<'_>), RequestError> {
         return Err(batch_error("subrequests must have method/params keys"));
     };
     check_method(method)?;
-    Ok((method, Source::Json(params)))
+    Ok((method, Params::Json(params)))
 }
 
 fn bt_row(row: bt::Value<'_>) -> Result<Dict<'_>, RequestError> {
@@ -401,7 +424,7 @@ fn bt_row(row: bt::Value<'_>) -> Result<Dict<'_>, RequestError> {
         .ok_or_else(|| batch_error("requests must be dicts"))
 }
 
-fn bt_subrequest(row: Dict<'_>) -> Result<(&str, Source<'_>), RequestError> {
+fn bt_subrequest(row: Dict<'_>) -> Result<(&str, Params<'_>), RequestError> {
     let method = row.get(b"method").and_then(|method| method.as_bytes());
     let method = method
         .and_then(|method| core::str::from_utf8(method).ok())
@@ -409,14 +432,14 @@ fn bt_subrequest(row: Dict<'_>) -> Result<(&str, Source<'_>), RequestError> {
     check_method(method)?;
     let params = row.get(b"params").and_then(|params| params.as_dict());
     let params = params.ok_or_else(|| batch_error("subrequests must have a params dict"))?;
-    Ok((method, Source::Bt(params)))
+    Ok((method, Params::Bt(params)))
 }
 
 fn branch_error(name: &str, why: &str) -> RequestError {
     RequestError::invalid(format_args!("Invalid ifelse request: {name} {why}"))
 }
 
-fn json_branch<'a>(name: &str, branch: &'a Value) -> Result<(&'a str, Source<'a>), RequestError> {
+fn json_branch<'a>(name: &str, branch: &'a Value) -> Result<(&'a str, Params<'a>), RequestError> {
     let object = branch
         .as_object()
         .ok_or_else(|| branch_error(name, "must be an object"))?;
@@ -424,10 +447,10 @@ fn json_branch<'a>(name: &str, branch: &'a Value) -> Result<(&'a str, Source<'a>
     let (Some(method), Some(params)) = (method, object.get("params")) else {
         return Err(branch_error(name, "must have method/params keys"));
     };
-    Ok((method, Source::from_json(params)))
+    Ok((method, Params::from_json(params)))
 }
 
-fn bt_branch<'a>(name: &str, branch: bt::Value<'a>) -> Result<(&'a str, Source<'a>), RequestError> {
+fn bt_branch<'a>(name: &str, branch: bt::Value<'a>) -> Result<(&'a str, Params<'a>), RequestError> {
     let dict = branch
         .as_dict()
         .ok_or_else(|| branch_error(name, "must be a dict"))?;
@@ -437,5 +460,5 @@ fn bt_branch<'a>(name: &str, branch: bt::Value<'a>) -> Result<(&'a str, Source<'
         .ok_or_else(|| branch_error(name, "missing method"))?;
     let params = dict.get(b"params").and_then(|params| params.as_dict());
     let params = params.ok_or_else(|| branch_error(name, "missing params"))?;
-    Ok((method, Source::Bt(params)))
+    Ok((method, Params::Bt(params)))
 }

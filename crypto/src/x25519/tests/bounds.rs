@@ -1,7 +1,8 @@
 //! The formulas over intervals: what no input, however unlucky, does.
 //!
-//! A word is the range of what it may hold. An operation fails when anything in range would overflow 64
-//! bits, or borrow, or lose bits that are not counted elsewhere; and gives the range of its results.
+//! A word is the range of what it may hold. An operation fails when anything in range would
+//! overflow 64 bits, or borrow, or lose bits that are not counted elsewhere; and gives the range of
+//! its results.
 
 use core::cell::{Cell, RefCell};
 use std::collections::BTreeSet;

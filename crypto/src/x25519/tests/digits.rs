@@ -1,4 +1,5 @@
-//! The formulas over single words: one lane, on any CPU, whose digits can be set as no peer sets them.
+//! The formulas over single words: one lane, on any CPU, whose digits can be set as no peer sets
+//! them.
 
 use super::Random;
 use super::twin::Number;

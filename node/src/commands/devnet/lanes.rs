@@ -3,7 +3,6 @@
 use core::time::Duration;
 
 use cepa_client::{Client, ExchangeSettings, Lane, lane_size};
-use cepa_host::HAS_PACKET_TILE;
 use tokio::time::{Instant, sleep};
 
 use super::exchange::{Party, check, failed, receive, send};
@@ -33,9 +32,6 @@ pub(super) async fn compare(
     screen: &Screen,
     [a, b]: [&mut Party; 2],
 ) -> Result<(), Failure> {
-    if !HAS_PACKET_TILE {
-        return screen.detail("packet lane", "not in this binary");
-    }
     wait_until_known(plan, screen).await?;
     let mut rows = Vec::new();
     for (lane, name) in LANES {

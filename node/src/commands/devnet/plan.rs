@@ -184,7 +184,7 @@ impl PlannedNode {
         let config = Config::new(self.entry.ip, [port, omq_port], "data".into(), network);
         let packet = PacketConfig {
             port: self.packet_port,
-            cpus: vec![cpu],
+            cpu,
             epoch: self.epoch,
             replay_filter_mib: REPLAY_FILTER_MIB,
             ..config.packet

@@ -79,6 +79,14 @@ impl Doors {
         Ok(Self::Outside(thread))
     }
 
+    /// What the QUIC door counts, if there is one.
+    pub(crate) fn counters(&self) -> Option<Arc<quic::Counters>> {
+        match self {
+            Self::Quic(running) => Some(Arc::clone(running.counters())),
+            Self::Outside(_) => None,
+        }
+    }
+
     /// Closes the doors. The shards have stopped.
     pub(crate) fn close(self) -> Result<(), Failure> {
         match self {

@@ -10,7 +10,8 @@ use cepa_control::config::{PacketConfig, PacketIo, X25519Choice};
 use cepa_control::packet_lane::{LaneIdentity, PacketLane};
 use cepa_crypto::NodeKeys;
 use cepa_crypto::x25519::{self, Backend};
-use cepa_host::{HAS_PACKET_TILE, NetworkView, PacketBackend, PacketSettings, clock};
+use cepa_host::{NetworkView, PacketBackend, PacketSettings, clock};
+use cepa_relay::packet::relay::Counted;
 use cepa_wire::packet::descriptor::Ports;
 
 use super::identity;
@@ -26,8 +27,7 @@ pub(super) fn make(
     keys: &NodeKeys,
     address: Option<Ipv4Addr>,
 ) -> Result<Option<(PacketLane, PacketSettings)>, Failure> {
-    choose_x25519(config.packet.x25519)?;
-    if !config.packet.is_on || !HAS_PACKET_TILE {
+    if !config.packet.is_on {
         return Ok(None);
     }
     let packet = &config.packet;
@@ -50,11 +50,12 @@ pub(super) fn make(
     let settings = PacketSettings {
         port: packet.port,
         backend: backend(packet)?,
-        cpus: packet.cpus.clone(),
+        cpu: packet.cpu,
         replay_filter_size: replay_filter_size.saturating_mul(MIB),
         link,
         hop_keys: lane.hop_keys(),
         directory: lane.directory(),
+        counted: Arc::new(Counted::default()),
         board: lane.board(),
     };
     Ok(Some((lane, settings)))
@@ -71,8 +72,8 @@ pub(super) async fn run(lane: Option<PacketLane>, view: Arc<ArcSwap<NetworkView>
     }
 }
 
-/// Before anything is computed.
-fn choose_x25519(choice: X25519Choice) -> Result<(), Failure> {
+/// Chooses what computes batches of X25519, onions' too: before anything is computed.
+pub(super) fn choose_x25519(choice: X25519Choice) -> Result<(), Failure> {
     match choice {
         X25519Choice::Auto => Ok(()),
         X25519Choice::Scalar => x25519::choose(Backend::Scalar).map_err(Failure::new),
@@ -90,7 +91,7 @@ fn backend(packet: &PacketConfig) -> Result<PacketBackend, Failure> {
                 interface: interface.ok_or_else(|| {
                     Failure::new("packet_io \"af_xdp\" needs af_xdp_interface, such as \"eth0\"")
                 })?,
-                first_queue: packet.af_xdp_queue,
+                queue: packet.af_xdp_queue,
             }
         }
     })

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use cepa_control::oxend::{
-    self, Duties, OurNode, OxendAddress, OxendClient, OxendHandle, OxendView,
+    self, Bootstrap, Duties, OurNode, OxendAddress, OxendClient, OxendHandle, OxendView,
 };
 use cepa_control::reachability::{PeerTest, PeerTests};
 use cepa_control::{Config, NetworkFile, NetworkSource};
@@ -44,6 +44,17 @@ pub(super) async fn find_keys(config: &Config) -> Result<NodeKeys, Failure> {
     }
 }
 
+/// Whom the node asks when its chain daemon knows too little. A lab on loopback has nobody outside.
+pub(super) fn bootstrap(config: &Config) -> Bootstrap {
+    let mut bootstrap = Bootstrap::of_network(config.testnet);
+    match &config.bootstrap_nodes {
+        Some(nodes) => bootstrap.nodes.clone_from(nodes),
+        None if config.bind_ip.is_loopback() => bootstrap.nodes.clear(),
+        None => {}
+    }
+    bootstrap
+}
+
 /// What the watch over the network needs.
 pub(super) struct Watch {
     pub(super) us: OurNode,
@@ -51,6 +62,7 @@ pub(super) struct Watch {
     pub(super) key: Ed25519SecretKey,
     /// Whether we answer QUIC, so that others should test it.
     pub(super) has_quic: bool,
+    pub(super) bootstrap: Bootstrap,
     pub(super) counters: Arc<Counters>,
     pub(super) view: Arc<ArcSwap<NetworkView>>,
 }
@@ -99,6 +111,7 @@ impl Source {
             Self::Oxend(client) => {
                 let duties = Duties {
                     us: watch.us,
+                    bootstrap: watch.bootstrap,
                     peer_tests: Some(PeerTests {
                         counters: watch.counters,
                         quic: Some(quic_test(watch.key)),

@@ -3,6 +3,7 @@
 use core::net::Ipv4Addr;
 use core::time::Duration;
 
+use bytes::Bytes;
 use cepa_crypto::NodeKeys;
 use cepa_host::RateLimit;
 
@@ -22,14 +23,15 @@ const BUSY: &str = "Server busy, try again later";
 fn a_flood_from_one_address_is_refused_and_others_are_served() {
     let mut network = Network::new(2);
     network.rate_limit = Some(LIMIT);
-    network.start(0, 1);
+    // It is a limit of the node: connections to both shards are the same address.
+    network.start(0, 2);
     let port = network.nodes[0].https_port;
-    let mut rude = tls(RUDE, port).unwrap();
+    let mut rude = [(); 4].map(|()| tls(RUDE, port).unwrap());
     let mut honest = tls(HONEST, port).unwrap();
     let mut peer = tls(Ipv4Addr::LOCALHOST, port).unwrap();
     let mut refused = 0;
     for turn in 0..1100 {
-        let (status, text) = ask(&mut rude, "/storage_rpc/v1", INFO).unwrap();
+        let (status, text) = ask(&mut rude[turn % 4], "/storage_rpc/v1", INFO).unwrap();
         if status == 429 {
             assert_eq!(text, TOO_MANY);
             refused += 1;
@@ -68,6 +70,46 @@ fn a_flood_from_one_address_is_refused_and_others_are_served() {
     for _ in 0..5 {
         assert_eq!(member.ask(&[b"storage.info", b"t"]).len(), 3);
         assert_eq!(member.ask(&[b"sn.ping", b"t"])[2], "pong");
+    }
+}
+
+#[test]
+fn commands_that_are_none_are_counted_too() {
+    let mut network = Network::new(2);
+    network.rate_limit = Some(RateLimit {
+        per_second: 1,
+        burst: 100,
+    });
+    network.start(0, 1);
+    let omq = network.nodes[0].omq_port;
+    let dial = |number| {
+        let keys = NodeKeys::from_seed([number; 32]);
+        Peer::over(tcp(RUDE, omq), &network, &keys)
+    };
+    let mut stranger = dial(200);
+    let too_many = ["REPLY", "t", "429", TOO_MANY];
+    let mut answers = [[b"no.such", b"sn.ping"]; 100].into_iter().flatten();
+    let mut seen = Vec::new();
+    let mut ask_next = || {
+        answers.next().map(|command| {
+            let answer = stranger.ask(&[command, b"t"]);
+            seen.push(answer[0].clone());
+            answer
+        })
+    };
+    while ask_next().is_some_and(|answer| answer != too_many) {}
+    assert_eq!(seen.pop().unwrap(), "REPLY", "at some time it is too much");
+    assert!((100..120).contains(&seen.len()), "{}", seen.len());
+    let is_refusal = |word: &Bytes| word == "UNKNOWNCOMMAND" || word == "FORBIDDEN_SN";
+    assert!(seen.iter().all(is_refusal), "{seen:?}");
+    // A node of the view has no limit, wherever it calls from.
+    let member = network.nodes[1].keys();
+    let mut member = Peer::over(tcp(RUDE, omq), &network, &member);
+    for _ in 0..120 {
+        assert_eq!(
+            member.ask(&[b"no.such", b"t"]),
+            ["UNKNOWNCOMMAND", "no.such"]
+        );
     }
 }
 

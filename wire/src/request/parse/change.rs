@@ -48,7 +48,7 @@ pub(super) fn delete(params: Source<'_>) -> Parsed<Delete> {
     let ed25519 = params.text("pubkey_ed25519")?;
     let required = params.boolean("required")?.unwrap_or(false);
     let claims = Claims::read(params, ed25519)?;
-    let mailbox = mailbox(require("pubkey", pubkey)?)?;
+    let mailbox = mailbox(params, require("pubkey", pubkey)?)?;
     let proof = claims.proof(params, &mailbox)?;
     let messages = hash_texts(require_messages(messages)?)?;
     Ok(Delete {
@@ -65,7 +65,7 @@ pub(super) fn delete_all(params: Source<'_>) -> Parsed<DeleteAll> {
     let ed25519 = params.text("pubkey_ed25519")?;
     let claims = Claims::read(params, ed25519)?;
     let timestamp = params.timestamp("timestamp")?;
-    let mailbox = mailbox(require("pubkey", pubkey)?)?;
+    let mailbox = mailbox(params, require("pubkey", pubkey)?)?;
     Ok(DeleteAll {
         mailbox,
         scope,
@@ -80,7 +80,7 @@ pub(super) fn delete_before(params: Source<'_>) -> Parsed<DeleteBefore> {
     let pubkey = params.text("pubkey")?;
     let ed25519 = params.text("pubkey_ed25519")?;
     let claims = Claims::read(params, ed25519)?;
-    let mailbox = mailbox(require("pubkey", pubkey)?)?;
+    let mailbox = mailbox(params, require("pubkey", pubkey)?)?;
     Ok(DeleteBefore {
         mailbox,
         scope,
@@ -95,7 +95,7 @@ pub(super) fn expire_all(params: Source<'_>) -> Parsed<ExpireAll> {
     let pubkey = params.text("pubkey")?;
     let ed25519 = params.text("pubkey_ed25519")?;
     let claims = Claims::read(params, ed25519)?;
-    let mailbox = mailbox(require("pubkey", pubkey)?)?;
+    let mailbox = mailbox(params, require("pubkey", pubkey)?)?;
     Ok(ExpireAll {
         mailbox,
         scope,
@@ -112,7 +112,7 @@ pub(super) fn expire(params: Source<'_>) -> Parsed<Expire> {
     let ed25519 = params.text("pubkey_ed25519")?;
     let shorten = params.boolean("shorten")?.unwrap_or(false);
     let claims = Claims::read(params, ed25519)?;
-    let mailbox = mailbox(require("pubkey", pubkey)?)?;
+    let mailbox = mailbox(params, require("pubkey", pubkey)?)?;
     let proof = claims.proof(params, &mailbox)?;
     let expiries = require("expiry", expiries)?;
     if expiries.is_empty() {
@@ -151,7 +151,7 @@ pub(super) fn get_expiries(params: Source<'_>) -> Parsed<GetExpiries> {
     let ed25519 = params.text("pubkey_ed25519")?;
     let claims = Claims::read(params, ed25519)?;
     let timestamp = params.timestamp("timestamp")?;
-    let mailbox = mailbox(require("pubkey", pubkey)?)?;
+    let mailbox = mailbox(params, require("pubkey", pubkey)?)?;
     let proof = claims.proof(params, &mailbox)?;
     let timestamp = require("timestamp", timestamp)?;
     let messages = require_messages(messages)?

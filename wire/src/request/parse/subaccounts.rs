@@ -12,7 +12,7 @@ pub(super) fn revoke(params: Source<'_>) -> Parsed<Revocation> {
     let tokens = params.texts("revoke")?;
     let claims = Claims::read_owner(params, ed25519)?;
     let timestamp = params.timestamp("timestamp")?;
-    let mailbox = mailbox(require("pubkey", pubkey)?)?;
+    let mailbox = mailbox(params, require("pubkey", pubkey)?)?;
     let proof = claims.proof(params, &mailbox)?;
     let tokens = require("revoke", tokens)?;
     if tokens.len() > REVOCATION_COUNT_MAX {
@@ -36,7 +36,7 @@ pub(super) fn unrevoke(params: Source<'_>) -> Parsed<Revocation> {
     let claims = Claims::read_owner(params, ed25519)?;
     let timestamp = params.timestamp("timestamp")?;
     let tokens = params.texts("unrevoke")?;
-    let mailbox = mailbox(require("pubkey", pubkey)?)?;
+    let mailbox = mailbox(params, require("pubkey", pubkey)?)?;
     let proof = claims.proof(params, &mailbox)?;
     let timestamp = require("timestamp", timestamp)?;
     let tokens = read_tokens(params, require("unrevoke", tokens)?, "unrevoke")?;
@@ -53,7 +53,7 @@ pub(super) fn revoked(params: Source<'_>) -> Parsed<RevokedSubaccounts> {
     let ed25519 = params.text("pubkey_ed25519")?;
     let claims = Claims::read_owner(params, ed25519)?;
     let timestamp = params.timestamp("timestamp")?;
-    let mailbox = mailbox(require("pubkey", pubkey)?)?;
+    let mailbox = mailbox(params, require("pubkey", pubkey)?)?;
     Ok(RevokedSubaccounts {
         mailbox,
         proof: claims.proof(params, &mailbox)?,
