@@ -37,11 +37,22 @@ fn a_devnet_carries_messages_both_ways_and_leaves_nothing() {
     let with = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
     assert_eq!(with("6 of 6 answer"), 1, "{shown}");
     assert_eq!(with("Hello from Cepa"), 1, "{shown}");
-    // Each way: the store's answer signed by the whole swarm, then each member asked by itself.
-    assert_eq!(with("3 of 3 members signed"), 2, "{shown}");
+    // Each way: the store's answer signed by the whole swarm, then each member asked by itself. And again
+    // over either lane, each way.
+    assert_eq!(with("3 of 3 members signed"), 6, "{shown}");
     assert_eq!(with("3 of 3 members hold it"), 2, "{shown}");
     for cipher in ["xchacha20", "aes-gcm"] {
-        assert_eq!(with(cipher), 1, "{cipher}: {shown}");
+        assert_eq!(with(cipher), 2, "{cipher}: {shown}");
+    }
+    assert_eq!(
+        with("6 of 6 nodes have the descriptors of all"),
+        1,
+        "{shown}"
+    );
+    assert_eq!(with("packets through"), 2, "{shown}");
+    assert_eq!(with("ver the packet lane."), 2, "{shown}");
+    for what in ["    first info  ", "    A sends  ", "    B receives  "] {
+        assert_eq!(with(what), 1, "{what}: {shown}");
     }
     assert_eq!(lines.last(), Some(&"everything held"));
     assert!(!shown.contains('\x1b'), "no colours but on a terminal");

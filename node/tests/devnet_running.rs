@@ -91,9 +91,10 @@ fn the_commands_work_and_sigterm_ends_it_well() {
         assert!(sent.contains("4 of 4"), "{sent}");
         let received = shell(directory.path(), receive).await;
         let texts: Vec<_> = received.lines().collect();
-        assert_eq!(texts.len(), 2, "{received}");
+        assert_eq!(texts.len(), 4, "{received}");
         assert!(texts[0].contains("Hello from Cepa"), "{received}");
-        assert!(texts[1].ends_with("Hello again"), "{received}");
+        assert!(texts[2].ends_with("Over the packet lane."), "{received}");
+        assert!(texts[3].ends_with("Hello again"), "{received}");
         assert_eq!(
             shell(directory.path(), receive).await,
             "",
