@@ -21,7 +21,7 @@ const OWN: &str = "/cepa/descriptor/v1";
 const ALL: &str = "/cepa/descriptors/v1";
 
 /// The keys of a node's links, and its ML-KEM key.
-pub(crate) fn link(node: &Node) -> (LinkIdentity, Box<[u8; KEM_KEY_SIZE]>) {
+fn link(node: &Node) -> (LinkIdentity, Box<[u8; KEM_KEY_SIZE]>) {
     let kem = KemSecretKey::from_seed([node.seed[0]; 64]);
     let kem_key = Box::new(*kem.public_key());
     let secret = X25519SecretKey::from_bytes(node.seed);

@@ -10,9 +10,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use cepa_crypto::{Account, NodeKeys, request_signature};
-use cepa_host::{
-    EdgeLimits, Gate, NetworkView, NodeSettings, PacketSettings, RateLimit, RunningNode,
-};
+use cepa_host::{EdgeLimits, NetworkView, NodeSettings, PacketSettings, RateLimit, RunningNode};
 use cepa_relay::Counters;
 use cepa_storage::Settings;
 use cepa_swarm::View;
@@ -140,11 +138,6 @@ impl Network {
         let running = cepa_host::start(settings, &network, &node.counters);
         node.running = Some(running.expect("the node starts"));
         node.published = Some(network);
-    }
-
-    /// The door of a running node for what comes in elsewhere.
-    pub(crate) fn gate(&self, index: usize) -> Gate {
-        self.nodes[index].running.as_ref().unwrap().gate()
     }
 
     /// Tells every running node the view as it is now.
