@@ -7,9 +7,9 @@ use std::rc::Rc;
 use cepa_crypto::packet::BuiltPacket;
 use cepa_relay::counters::count;
 use cepa_relay::packet::answers::answer_packets;
-use cepa_wire::answer::{Answer, Body};
+use cepa_wire::answer::Answer;
 use cepa_wire::packet::reassembler::Message;
-use cepa_wire::packet::request::{AnswerEncoding, PacketAnswer, PacketRequest};
+use cepa_wire::packet::request::{PacketAnswer, PacketRequest, answer_parts};
 use cepa_wire::request::Encoding;
 use crossbeam::queue::ArrayQueue;
 
@@ -65,8 +65,7 @@ pub(crate) async fn serve(tile: &Rc<Tile>, message: Message, returns: &PacketRet
     } else {
         requests::serve_params(tile, request.method(), request.params()).await
     };
-    let status = answer.status;
-    let (encoding, body) = body_of(answer, encoding);
+    let (status, encoding, body) = answer_parts(answer, encoding);
     let told = PacketAnswer::Body {
         status,
         encoding,
@@ -81,13 +80,4 @@ pub(crate) async fn serve(tile: &Rc<Tile>, message: Message, returns: &PacketRet
     tile.counters
         .packet_return_dropped
         .fetch_add(refused, Relaxed);
-}
-
-fn body_of(answer: Answer, encoding: Encoding) -> (AnswerEncoding, Vec<u8>) {
-    match (answer.body, encoding) {
-        (Body::Tree(tree), Encoding::Bt) => (AnswerEncoding::Bt, tree.to_bt()),
-        (Body::Tree(tree), Encoding::Json) => (AnswerEncoding::Json, tree.to_json()),
-        (Body::Text(text), _) => (AnswerEncoding::Text, text.into_owned().into_bytes()),
-        (Body::Bytes(bytes), _) => (AnswerEncoding::Raw, bytes.to_vec()),
-    }
 }

@@ -1,19 +1,25 @@
-//! Messages by packets, from a client to the mailboxes of real nodes and back.
+//! Messages by packets: real nodes with their packet tiles, and a client that holds links to its guards.
 
 use core::net::Ipv4Addr;
 use core::time::Duration;
 
 use cepa_client::{Bootstrap, Client, ClientSettings, Cursors, Lane, lane_size};
-use cepa_host::clock;
+use cepa_host::{PacketBackend, clock};
 use tokio::time::{sleep, timeout};
 
 use crate::descriptors::lane;
 use crate::network::{Network, account};
 
-/// Starts nodes with their lanes, and waits until all know all.
+/// Starts nodes with their lanes, each with another way to read and write datagrams, and waits until all know
+/// of all.
 async fn start(network: &mut Network) {
+    let backends = [PacketBackend::IoUring, PacketBackend::Mmsg];
     for index in 0..network.nodes.len() {
-        let (lane, settings) = lane(&network.nodes[index], Some(Ipv4Addr::LOCALHOST));
+        let node = &network.nodes[index];
+        let (lane, mut settings) = lane(node, Some(Ipv4Addr::LOCALHOST));
+        settings
+            .backend
+            .clone_from(&backends[index % backends.len()]);
         network.start_with(index, 1, Some(settings));
         let nodes = network.view.clone();
         tokio::spawn(async move { lane.run(clock::now, move || nodes.clone()).await });
@@ -56,14 +62,19 @@ fn messages_go_by_packets_and_come_by_packets() {
             let text = "x".repeat(5000);
             client.send_text(&one, &other.id(), &text).await.unwrap();
         }
-        let mut cursors = Cursors::default();
-        let received = reader.receive(&other, &mut cursors).await.unwrap();
-        let counts = (received.messages.len(), received.unreadable_count);
-        assert_eq!(counts, (8, 0));
+        let received = reader
+            .receive(&other, &mut Cursors::default())
+            .await
+            .unwrap();
+        assert_eq!((received.messages.len(), received.unreadable_count), (8, 0));
         assert_eq!(received.messages[0].text, "short");
         assert_eq!(received.messages[1].text, "long ".repeat(800));
-        let sent = client.send_text(&one, &other.id(), "gone").await.unwrap();
-        let deleted = reader.delete(&other, &[sent.hash]).await.unwrap();
+        let hashes = [client
+            .send_text(&one, &other.id(), "gone")
+            .await
+            .unwrap()
+            .hash];
+        let deleted = reader.delete(&other, &hashes).await.unwrap();
         assert_eq!(deleted.signed_count, 5);
         let info = reader.info(&network.view[3]).await.unwrap();
         assert!(!info.version.is_empty());
