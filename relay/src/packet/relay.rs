@@ -31,10 +31,12 @@ use super::batch::{Batch, Datagram};
 use super::delay::{DelayError, DelayWheel};
 use super::directory::PacketDirectory;
 use super::drop_reason::{DropCounters, DropReason};
+use super::io_counters::IoCounters;
 use super::links::{LinkConfig, LinkEvent, LinkName, LinkPeer, LinkStats, LinkTable, Sealed};
 use super::peeler::{Destination, Peeler, Step};
 use super::replay_epochs::{Clearing, ReplayFilters};
 use super::terminal::{Delivered, Terminal};
+use crate::counters::Sample;
 
 /// Slices of a replay filter that are emptied in one turn: less than a tenth of a millisecond.
 const CLEARED_SLICE_COUNT: usize = 8;
@@ -114,6 +116,18 @@ pub struct Counted {
     pub packets: PacketCounters,
     /// What went no further.
     pub drops: DropCounters,
+    /// What became of datagrams outside.
+    pub io: IoCounters,
+}
+
+impl Counted {
+    /// All of it.
+    pub fn snapshot(&self) -> Vec<Sample> {
+        let mut samples = self.packets.snapshot();
+        samples.extend(self.drops.snapshot());
+        samples.extend(self.io.snapshot());
+        samples
+    }
 }
 
 struct Delayed {
