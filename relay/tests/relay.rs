@@ -8,6 +8,7 @@ use std::sync::Arc;
 use cepa_crypto::X25519SecretKey;
 use cepa_crypto::link::{KemSecretKey, LinkIdentity};
 use cepa_crypto::packet::{BuiltPacket, HopKeys, PathHop, build, reply_block};
+use cepa_crypto::x25519::{self, Backend};
 use cepa_relay::packet::answers::answer_packets;
 use cepa_relay::packet::batch::{Batch, DATAGRAM_SIZE_MAX};
 use cepa_relay::packet::bucket::PacketRate;
@@ -76,8 +77,16 @@ struct Node {
     counted: Arc<Counted>,
 }
 
+/// In `scalar.rs` these tests run as on a CPU without AVX-512 IFMA.
+fn choose_backend() {
+    if env!("CARGO_CRATE_NAME") == "scalar" {
+        x25519::choose(Backend::Scalar).unwrap();
+    }
+}
+
 impl Node {
     fn new(number: u8) -> Self {
+        choose_backend();
         let counted = Arc::new(Counted::default());
         let mut draws = number;
         let draw = || {

@@ -27,7 +27,7 @@ use cepa_wire::packet::geometry::{
 use cepa_wire::packet::reassembler::{Message, ReassemblerLimits};
 use cepa_wire::packet::{Packet, PacketBytes};
 
-use super::batch::{Batch, Datagram};
+use super::batch::{BATCH_CAPACITY_MAX, Batch, Datagram};
 use super::delay::{DelayError, DelayWheel};
 use super::directory::PacketDirectory;
 use super::drop_reason::{DropCounters, DropReason};
@@ -187,7 +187,7 @@ impl PacketRelay {
             request_count_max: settings.request_count_max,
             counted,
             links_counted: LinkStats::default(),
-            plans: Vec::new(),
+            plans: Vec::with_capacity(BATCH_CAPACITY_MAX),
         }
     }
 
