@@ -23,6 +23,7 @@ mod omq;
 mod onions;
 mod outside;
 pub mod packet_io;
+mod packet_port;
 mod packet_settings;
 mod packet_tile;
 pub mod packets;
@@ -227,26 +228,30 @@ impl RunningNode {
         let Some(settings) = settings else {
             return Ok(self);
         };
-        let stop = Arc::clone(&self.stop);
-        match packet_tile::spawn(settings, bind_ip, self.gate(), stop) {
+        match packet_tile::spawn(settings, bind_ip, self.gate()) {
             Ok(tile) => self.packet_tile = Some(tile),
             Err(error) => {
                 self.stop();
+                // The lock of the data directory is ours until they have ended.
+                if let Err(fault) = self.join() {
+                    tracing::warn!(fault, "a shard did not end well");
+                }
                 return Err(error);
             }
         }
         Ok(self)
     }
 
-    /// Waits until every shard has stopped; the error names what went wrong.
+    /// Waits until every shard has stopped, and then the packet tile, which has their last answers to send; the
+    /// error names what went wrong first.
     pub fn join(self) -> Result<(), String> {
-        if let Some(tile) = self.packet_tile {
-            tile.join()?;
-        }
+        let mut ended = Ok(());
         for tile in self.tiles {
-            tile.join().map_err(|error| error.to_string())?;
+            let this = tile.join().map_err(|error| error.to_string());
+            ended = ended.and(this);
         }
-        Ok(())
+        let last = self.packet_tile.map_or(Ok(()), RunningTile::stop);
+        ended.and(last)
     }
 }
 

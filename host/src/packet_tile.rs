@@ -13,14 +13,14 @@ use arc_swap::ArcSwap;
 use cepa_crypto::packet::{HopKeys, has_aes};
 use cepa_relay::packet::batch::Batch;
 use cepa_relay::packet::directory::PacketDirectory;
-use cepa_relay::packet::drop_reason::DropReason;
 use cepa_relay::packet::relay::{Counted, PacketRelay, RelaySettings};
 use cepa_relay::packet::replay_epochs::ReplayFilters;
 use cepa_wire::Timestamp;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::gate::{Entered, Entering, Gate};
-use crate::packet_io::{IoChoice, PacketIo, PacketIoSettings, Waker, XdpMode, XdpSettings, open};
+use crate::packet_io::{IoChoice, PacketIoSettings, XdpMode, XdpSettings, open};
+use crate::packet_port::Port;
 use crate::packet_settings::{PacketBackend, PacketSettings};
 use crate::packets::PacketReturns;
 use crate::{StartError, clock, random};
@@ -34,6 +34,13 @@ const OUTBOX_CAPACITY: usize = 256;
 const TICK: Duration = Duration::from_millis(100);
 /// The shortest: the clock of delays has milliseconds.
 const WAIT_MIN: Duration = Duration::from_millis(1);
+/// How many times in one turn answers, what waited, and what links have to say are written: as much as four
+/// batches that are read. What is left is for the next turn, which does not wait.
+const WRITE_COUNT_MAX: usize = 4;
+/// Answers in one outbox at most: the other half is for what waited.
+const ANSWER_COUNT_MAX: usize = OUTBOX_CAPACITY / 2;
+/// How often the datagrams are counted.
+const COUNT_PAUSE: Duration = Duration::from_secs(1);
 /// How often the replay filter is measured.
 const MEASURE_PAUSE: Duration = Duration::from_secs(10);
 /// The pause before a port is opened anew that failed.
@@ -42,20 +49,22 @@ const REOPEN_PAUSE: Duration = Duration::from_secs(1);
 /// A tile that runs.
 pub(crate) struct RunningTile {
     thread: JoinHandle<()>,
-    waker: Waker,
+    stop: Arc<AtomicBool>,
+    returns: Arc<PacketReturns>,
 }
 
 impl RunningTile {
-    /// Waits for its end, which comes once the node is told to stop.
-    pub(crate) fn join(self) -> Result<(), String> {
-        self.waker.wake();
+    /// Tells it to stop, and waits for its end. What answers were given it sends before.
+    pub(crate) fn stop(self) -> Result<(), String> {
+        self.stop.store(true, Ordering::Release);
+        self.returns.wake();
         let joined = self.thread.join();
         joined.map_err(|_| "the packet tile ended in a panic".to_owned())
     }
 }
 
 struct PacketTile {
-    io: Box<dyn PacketIo>,
+    port: Port,
     io_settings: PacketIoSettings,
     relay: PacketRelay,
     hop_keys: Arc<ArcSwap<HopKeys>>,
@@ -67,9 +76,11 @@ struct PacketTile {
     stop: Arc<AtomicBool>,
     inbox: Batch,
     outbox: Batch,
-    /// The latest time that was seen: it only goes forward here.
-    now: Timestamp,
+    /// Something was left to be written.
+    has_more: bool,
+    time: TileTime,
     measure_at: Timestamp,
+    count_at: Timestamp,
 }
 
 /// Starts the tile of a node; it listens when this returns.
@@ -77,19 +88,21 @@ pub(crate) fn spawn(
     settings: PacketSettings,
     bind_ip: Ipv4Addr,
     gate: Gate,
-    stop: Arc<AtomicBool>,
 ) -> Result<RunningTile, StartError> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopping = Arc::clone(&stop);
     let (report, reports) = sync_channel(1);
     let address = SocketAddr::from((bind_ip, settings.port));
     let failed = |reason: String| StartError::PacketTile { address, reason };
     let thread = thread::Builder::new().name("packet-0".to_owned());
     let running = thread
-        .spawn(move || run(settings, address, gate, stop, &report))
+        .spawn(move || run(settings, address, gate, stopping, &report))
         .map_err(|error| failed(error.to_string()))?;
     match reports.recv() {
-        Ok(Ok(waker)) => Ok(RunningTile {
+        Ok(Ok(returns)) => Ok(RunningTile {
             thread: running,
-            waker,
+            stop,
+            returns,
         }),
         Ok(Err(reason)) => Err(failed(reason)),
         Err(_) => Err(failed("it ended in a panic".to_owned())),
@@ -101,7 +114,7 @@ fn run(
     address: SocketAddr,
     gate: Gate,
     stop: Arc<AtomicBool>,
-    report: &SyncSender<Result<Waker, String>>,
+    report: &SyncSender<Result<Arc<PacketReturns>, String>>,
 ) {
     let mut cpus = CpuSet::new();
     cpus.set(settings.cpu);
@@ -111,7 +124,7 @@ fn run(
         .and_then(|()| PacketTile::new(settings, address, gate, stop));
     match made {
         Ok(mut tile) => {
-            drop(report.send(Ok(tile.io.waker())));
+            drop(report.send(Ok(Arc::clone(&tile.returns))));
             tile.run();
         }
         Err(reason) => drop(report.send(Err(reason))),
@@ -150,7 +163,7 @@ impl PacketTile {
         tracing::info!(back_end = io.kind().name(), "packets are taken");
         Ok(Self {
             returns: Arc::new(PacketReturns::new(io.waker())),
-            io,
+            port: Port::new(io),
             io_settings,
             relay,
             hop_keys: settings.hop_keys,
@@ -161,31 +174,37 @@ impl PacketTile {
             stop,
             inbox: Batch::new(INBOX_CAPACITY),
             outbox: Batch::new(OUTBOX_CAPACITY),
-            now,
+            has_more: false,
+            time: TileTime::new(now, clock::ticks()),
             measure_at: now,
+            count_at: now,
         })
     }
 
     fn run(&mut self) {
-        while !self.stop.load(Ordering::Relaxed) {
+        // What was answered before the end was told is seen when that is.
+        while !self.stop.load(Ordering::Acquire)
+            || (self.port.is_open() && !self.returns.is_empty())
+        {
             if let Err(error) = self.turn() {
                 tracing::warn!(%error, "the port of packets failed; it is opened anew");
                 self.reopen();
             }
         }
+        self.port.count(&self.counted.io);
     }
 
     /// Reads, works, writes.
     fn turn(&mut self) -> io::Result<()> {
         let pause = self.pause();
-        self.io.receive(&mut self.inbox, Some(pause))?;
-        self.tell_time();
+        self.port.io()?.receive(&mut self.inbox, Some(pause))?;
+        self.time.advance(clock::now(), clock::ticks());
         self.follow_directory();
         // Not for longer than a turn: keys that are over are to be erased.
         let keys = self.hop_keys.load_full();
-        let now = self.now;
+        let now = self.time.now;
         self.relay.handle_batch(&keys, now, &mut self.inbox);
-        self.io.send(self.inbox.datagrams())?;
+        // Before anything can fail: these came, and are whole.
         self.enter_requests();
         self.relay.handle_timeout(&keys, now);
         if now >= self.measure_at {
@@ -193,26 +212,35 @@ impl PacketTile {
             self.measure_at = now.saturating_add(MEASURE_PAUSE);
         }
         drop(keys);
+        if now >= self.count_at {
+            self.port.count(&self.counted.io);
+            self.count_at = now.saturating_add(COUNT_PAUSE);
+        }
+        self.port.io()?.send(self.inbox.datagrams())?;
         self.write_rest(now)
     }
 
-    /// Writes answers, what waited, and what links have to say.
+    /// Writes answers, what waited, and what links have to say; not without end, since shards may answer as
+    /// fast as this writes.
     fn write_rest(&mut self, now: Timestamp) -> io::Result<()> {
-        loop {
+        for _ in 0..WRITE_COUNT_MAX {
             self.outbox.clear();
-            while !self.outbox.is_full()
-                && let Some(packet) = self.returns.pop()
-            {
+            for _ in 0..ANSWER_COUNT_MAX {
+                let Some(packet) = self.returns.pop() else {
+                    break;
+                };
                 self.relay.send_answer(now, &packet, &mut self.outbox);
             }
             let is_all = self.relay.poll_transmit(now, &mut self.outbox);
             if !self.outbox.is_empty() {
-                self.io.send(self.outbox.datagrams())?;
+                self.port.io()?.send(self.outbox.datagrams())?;
             }
-            if is_all && !self.outbox.is_full() {
-                return Ok(());
+            self.has_more = !is_all || !self.returns.is_empty();
+            if !self.has_more {
+                break;
             }
         }
+        Ok(())
     }
 
     /// Hands whole requests to the shards.
@@ -226,7 +254,7 @@ impl PacketTile {
                 },
             };
             if !self.gate.enter(entered) {
-                self.counted.drops.add(DropReason::DeliverFull, 1);
+                self.relay.refuse_request();
             }
         }
     }
@@ -234,35 +262,55 @@ impl PacketTile {
     fn follow_directory(&mut self) {
         let directory = self.directory.load();
         if !Arc::ptr_eq(&directory, &self.known) {
-            self.relay.set_directory(self.now, &directory);
+            self.relay.set_directory(self.time.now, &directory);
             self.known = Arc::clone(&directory);
         }
     }
 
-    fn tell_time(&mut self) {
-        self.now = self.now.max(clock::now());
-    }
-
-    fn pause(&self) -> Duration {
-        if self.relay.is_clearing() {
+    fn pause(&mut self) -> Duration {
+        if self.has_more || self.relay.is_clearing() {
             return Duration::ZERO;
         }
-        let now = self.now.max(clock::now());
+        self.time.advance(clock::now(), clock::ticks());
         let due = self.relay.poll_timeout();
-        let pause = due.map_or(TICK, |due| due.saturating_since(now));
+        let pause = due.map_or(TICK, |due| due.saturating_since(self.time.now));
         pause.clamp(WAIT_MIN, TICK)
     }
 
     fn reopen(&mut self) {
+        self.port.close(&self.counted.io);
+        if self.stop.load(Ordering::Acquire) {
+            return;
+        }
         // Nothing else is done on this thread.
         thread::park_timeout(REOPEN_PAUSE);
         match open(&self.io_settings) {
             Ok(io) => {
-                self.returns = Arc::new(PacketReturns::new(io.waker()));
-                self.io = io;
+                // Whoever has an answer for us has these returns.
+                self.returns.set_waker(io.waker());
+                self.port.open(io);
             }
             Err(error) => tracing::warn!(%error, "the port of packets can't be opened"),
         }
+    }
+}
+
+/// The tile's time: the system's, which it follows ahead. When that goes back, it goes on as fast as time
+/// does: packets wait, and links retry, by it.
+struct TileTime {
+    now: Timestamp,
+    ticks: Timestamp,
+}
+
+impl TileTime {
+    const fn new(now: Timestamp, ticks: Timestamp) -> Self {
+        Self { now, ticks }
+    }
+
+    fn advance(&mut self, system: Timestamp, ticks: Timestamp) {
+        let passed = ticks.saturating_since(self.ticks);
+        self.now = self.now.saturating_add(passed).max(system);
+        self.ticks = self.ticks.max(ticks);
     }
 }
 
@@ -277,5 +325,29 @@ fn io_choice(backend: PacketBackend) -> IoChoice {
             // The kernel's own is no faster than io_uring.
             mode: XdpMode::Native,
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_goes_on_whatever_the_clock_does() {
+        let at = Timestamp::from_millis;
+        let mut time = TileTime::new(at(5000), at(10));
+        let steps = [
+            (5003, 13, 5003),
+            // It was set back.
+            (1000, 20, 5010),
+            (1100, 120, 5110),
+            // And right again.
+            (6000, 125, 6000),
+            (6000, 125, 6000),
+        ];
+        for (system, ticks, expected) in steps {
+            time.advance(at(system), at(ticks));
+            assert_eq!(time.now, at(expected));
+        }
     }
 }

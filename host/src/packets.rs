@@ -1,9 +1,12 @@
 //! Requests that came as packets: a packet tile puts them together, a shard serves them, and their answers
 //! go back to the tile, which has the links.
 
+use core::cell::Cell;
 use core::sync::atomic::Ordering::Relaxed;
 use std::rc::Rc;
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use cepa_crypto::packet::BuiltPacket;
 use cepa_relay::counters::count;
 use cepa_relay::packet::answers::answer_packets;
@@ -16,24 +19,61 @@ use crossbeam::queue::ArrayQueue;
 use crate::door::Refused;
 use crate::packet_io::Waker;
 use crate::requests;
-use crate::tile::Tile;
+use crate::tile::{Held, Tile, hold};
 
 /// Packets of answers that wait for their tile: what 40 of the longest answers take, and 10 MiB. A tile
 /// that is so far behind sends nothing in time anyway.
 const RETURN_COUNT_MAX: usize = 8192;
 
-/// The way back to a packet tile.
+/// Requests of packets that one shard serves at once: a quarter of all. Nobody knows whose they are, so that
+/// whoever sends too many takes no more than this from those who come by other ways.
+const RUNNING_COUNT_MAX: usize = crate::tile::RUNNING_COUNT_MAX / 4;
+/// Bytes of these: the largest is 200 KiB. As much as a prefix may hold at the other doors.
+const RUNNING_SIZE_MAX: usize = 64 << 20;
+
+/// The way back to a packet tile. It stays the same when the tile's port is opened anew.
 pub struct PacketReturns {
     queue: ArrayQueue<BuiltPacket>,
-    waker: Waker,
+    waker: ArcSwap<Waker>,
+}
+
+/// What requests of packets cost a shard now.
+#[derive(Default)]
+pub(crate) struct PacketRoom {
+    count: Cell<usize>,
+    size: Cell<usize>,
+}
+
+impl PacketRoom {
+    /// Room for a request; `None` when there is none.
+    fn enter(&self, size: usize) -> Option<(Held<'_>, Held<'_>)> {
+        let count = hold(&self.count, 1, RUNNING_COUNT_MAX)?;
+        Some((count, hold(&self.size, size, RUNNING_SIZE_MAX)?))
+    }
 }
 
 impl PacketReturns {
     pub(crate) fn new(waker: Waker) -> Self {
         Self {
             queue: ArrayQueue::new(RETURN_COUNT_MAX),
-            waker,
+            waker: ArcSwap::from_pointee(waker),
         }
+    }
+
+    /// Wakes another receive from now on, and at once.
+    pub(crate) fn set_waker(&self, waker: Waker) {
+        self.waker.store(Arc::new(waker));
+        self.wake();
+    }
+
+    /// Wakes the tile.
+    pub(crate) fn wake(&self) {
+        self.waker.load().wake();
+    }
+
+    /// Whether packets wait.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
     }
 
     /// Takes a packet that is to be sent.
@@ -46,7 +86,7 @@ impl PacketReturns {
         let refused = packets
             .filter_map(|packet| self.queue.push(packet).err())
             .count();
-        self.waker.wake();
+        self.wake();
         refused
     }
 }
@@ -58,7 +98,8 @@ pub(crate) async fn serve(tile: &Rc<Tile>, message: Message, returns: &PacketRet
         return;
     };
     count(&tile.counters.packet_request);
-    let (answer, encoding) = if tile.is_overloaded() {
+    let room = tile.packet_room.enter(message.bytes.len());
+    let (answer, encoding) = if room.is_none() || tile.is_overloaded() {
         count(&tile.counters.refused_overloaded);
         let (status, text) = Refused::Busy.reply();
         (Answer::text(status, text), Encoding::Json)
@@ -80,4 +121,24 @@ pub(crate) async fn serve(tile: &Rc<Tile>, message: Message, returns: &PacketRet
     tile.counters
         .packet_return_dropped
         .fetch_add(refused, Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_packets_ask_has_a_share_of_its_own() {
+        let room = PacketRoom::default();
+        let held: Vec<_> = (0..2000).map_while(|_| room.enter(10)).collect();
+        assert_eq!(held.len(), RUNNING_COUNT_MAX);
+        drop(held);
+        let largest = 200 << 10;
+        let held: Vec<_> = (0..2000).map_while(|_| room.enter(largest)).collect();
+        assert_eq!(held.len(), RUNNING_SIZE_MAX / largest);
+        // What found no room holds nothing.
+        assert_eq!(room.count.get(), held.len());
+        drop(held);
+        assert_eq!((room.count.get(), room.size.get()), (0, 0));
+    }
 }

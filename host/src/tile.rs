@@ -39,6 +39,7 @@ use crate::link::Link;
 use crate::links::{self, Blame, Links};
 use crate::missed::{Anew, MissedFiles};
 use crate::outside::Outside;
+use crate::packets::PacketRoom;
 use crate::ring::{Crossing, RingEnds, Rings};
 use crate::store::{LocalLog, Stores, tile_of};
 use crate::subscribers::MonitorBound;
@@ -92,6 +93,7 @@ pub(crate) struct Tile {
     pub(crate) verifier: RefCell<Verifier>,
     pub(crate) links: Links,
     pub(crate) batcher: Batcher,
+    pub(crate) packet_room: PacketRoom,
     pub(crate) stores: Stores,
     /// Reads what clients ask.
     pub(crate) parser: Parser,
@@ -128,7 +130,8 @@ impl Drop for Held<'_> {
     }
 }
 
-fn hold(cell: &Cell<usize>, amount: usize, limit: usize) -> Option<Held<'_>> {
+/// Adds to what is counted, unless that is more than the limit then.
+pub(crate) fn hold(cell: &Cell<usize>, amount: usize, limit: usize) -> Option<Held<'_>> {
     let held = cell
         .get()
         .checked_add(amount)
@@ -278,6 +281,7 @@ async fn start(seed: TileSeed) -> Result<(Rc<Tile>, Accepting), StartError> {
         verifier: RefCell::default(),
         links: Links::default(),
         batcher: Batcher::default(),
+        packet_room: PacketRoom::default(),
         stores,
         parser: seed.parser,
         allow_aes_cbc: seed.allow_aes_cbc,

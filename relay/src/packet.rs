@@ -6,6 +6,7 @@ pub mod bucket;
 pub mod delay;
 pub mod directory;
 pub mod drop_reason;
+pub mod io_counters;
 pub mod links;
 pub mod peeler;
 pub mod relay;

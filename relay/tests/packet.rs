@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use cepa_crypto::NodeKeys;
 use cepa_crypto::packet::{BuiltPacket, HopKeys, PathHop, ReplyKeys, build, relay_id, reply_block};
+use cepa_crypto::x25519::{self, Backend};
 use cepa_relay::packet::answers::answer_packets;
 use cepa_relay::packet::drop_reason::DropReason;
 use cepa_relay::packet::peeler::{Destination, Peeler, Step};
@@ -42,8 +43,16 @@ fn random(seed: u64) -> impl FnMut(&mut [u8]) {
     }
 }
 
+/// In `scalar.rs` these tests run as on a CPU without AVX-512 IFMA.
+fn choose_backend() {
+    if env!("CARGO_CRATE_NAME") == "scalar" {
+        x25519::choose(Backend::Scalar).unwrap();
+    }
+}
+
 impl Relay {
     fn new(number: u8) -> Self {
+        choose_backend();
         let id = relay_id(&NodeKeys::from_seed([number; 32]).ed25519_public());
         let mut secret = number;
         let draw = || {

@@ -97,10 +97,8 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let quic = doors.counters();
     let counted = move || {
         let quic = quic.iter().flat_map(|quic| quic.snapshot());
-        let packets = packets_counted.iter().flat_map(|counted| {
-            let packets = counted.packets.snapshot();
-            packets.into_iter().chain(counted.drops.snapshot())
-        });
+        let packets = packets_counted.iter();
+        let packets = packets.flat_map(|counted| counted.snapshot());
         let all = counters.snapshot().into_iter();
         all.chain(quic).chain(packets).collect()
     };

@@ -171,6 +171,10 @@ pub struct LinkStats {
     pub cookies: u64,
     /// Handshakes that were given up, since the start.
     pub given_up: u64,
+    /// Packets that waited for a link to a relay, and were sent, since the start.
+    pub sent_to_relays: u64,
+    /// Packets that waited for a link to a client, and were sent, since the start.
+    pub sent_to_clients: u64,
     /// Packets that waited for a link and were dropped with it, since the start: of the reason
     /// [`DropReason::LinkNotReady`].
     pub dropped: u64,

@@ -7,9 +7,11 @@
 //!     for us      -> piece of a request -> request, when that is whole
 //! ```
 //!
-//! Every datagram and every packet ends in one of these, or in a counted [`DropReason`]. Nothing is allocated
-//! for a packet that goes on.
+//! Every datagram and every packet ends in one of these, or in one counted [`DropReason`]. So what was peeled or
+//! answered is what was forwarded, replied or delivered, what waits, and what was dropped after it was peeled.
+//! Nothing is allocated for a packet that goes on.
 
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,14 +27,16 @@ use cepa_wire::packet::geometry::{
 use cepa_wire::packet::reassembler::{Message, ReassemblerLimits};
 use cepa_wire::packet::{Packet, PacketBytes};
 
-use super::batch::{Batch, Datagram};
+use super::batch::{BATCH_CAPACITY_MAX, Batch, Datagram};
 use super::delay::{DelayError, DelayWheel};
 use super::directory::PacketDirectory;
 use super::drop_reason::{DropCounters, DropReason};
-use super::links::{LinkConfig, LinkEvent, LinkName, LinkPeer, LinkTable, Sealed};
+use super::io_counters::IoCounters;
+use super::links::{LinkConfig, LinkEvent, LinkName, LinkPeer, LinkStats, LinkTable, Sealed};
 use super::peeler::{Destination, Peeler, Step};
 use super::replay_epochs::{Clearing, ReplayFilters};
 use super::terminal::{Delivered, Terminal};
+use crate::counters::Sample;
 
 /// Slices of a replay filter that are emptied in one turn: less than a tenth of a millisecond.
 const CLEARED_SLICE_COUNT: usize = 8;
@@ -71,18 +75,32 @@ crate::counters! {
     peeled,
     /// Batches of packets that were peeled together.
     batches,
-    /// Packets sent on to a relay.
+    /// Packets sent to a relay, those of answers too.
     forwarded,
     /// Packets handed to a client.
     replied,
     /// Packets that were to wait before they go on.
     delayed,
-    /// Packets for this node.
+    /// Packets for this node that were a new piece of a request.
     delivered,
-    /// Packets of answers sent on their way.
+    /// Packets of answers that were taken, whatever became of them.
     answered,
+    /// Whole requests that the shards had no room for.
+    requests_refused,
     /// Datagrams that were for the links themselves.
     link_messages,
+    /// Messages of handshakes that Diffie-Hellmans were computed for.
+    link_handshakes,
+    /// Cookies that were asked for instead.
+    link_cookies,
+    /// Handshakes of ours that nobody answered.
+    link_given_up,
+    /// Clients that gave way to others.
+    link_evicted,
+    /// Handshakes that were answered, and no frame came yet.
+    link_half_open: gauge,
+    /// Packets that wait for their link.
+    link_queued: gauge,
     /// Packets that wait for their time.
     waiting: gauge,
     /// Clients with a link.
@@ -98,6 +116,18 @@ pub struct Counted {
     pub packets: PacketCounters,
     /// What went no further.
     pub drops: DropCounters,
+    /// What became of datagrams outside.
+    pub io: IoCounters,
+}
+
+impl Counted {
+    /// All of it.
+    pub fn snapshot(&self) -> Vec<Sample> {
+        let mut samples = self.packets.snapshot();
+        samples.extend(self.drops.snapshot());
+        samples.extend(self.io.snapshot());
+        samples
+    }
 }
 
 struct Delayed {
@@ -116,6 +146,8 @@ pub struct PacketRelay {
     requests: VecDeque<Message>,
     request_count_max: usize,
     counted: Arc<Counted>,
+    /// What of the links is counted.
+    links_counted: LinkStats,
     /// What is to be done with each datagram of a batch.
     plans: Vec<Plan>,
 }
@@ -124,7 +156,10 @@ pub struct PacketRelay {
 #[derive(Clone, Copy)]
 enum Plan {
     /// It holds a packet that is to be peeled.
-    Peel,
+    Peel {
+        /// It came by the link of a client.
+        is_clients: bool,
+    },
     /// It was rewritten, and goes.
     Send,
     /// Nothing is left to do with it.
@@ -151,7 +186,8 @@ impl PacketRelay {
             requests: VecDeque::with_capacity(settings.request_count_max),
             request_count_max: settings.request_count_max,
             counted,
-            plans: Vec::new(),
+            links_counted: LinkStats::default(),
+            plans: Vec::with_capacity(BATCH_CAPACITY_MAX),
         }
     }
 
@@ -165,6 +201,7 @@ impl PacketRelay {
         };
         let peers: Vec<_> = directory.relays().map(peer).collect();
         self.links.set_peers(now, &peers);
+        self.count_links();
     }
 
     /// Takes the datagrams of a batch; those that are in it afterwards are to be sent. Call
@@ -184,13 +221,17 @@ impl PacketRelay {
         let mut next = plans.iter();
         batch.retain(|_| matches!(next.next(), Some(Plan::Send)));
         self.plans = plans;
+        self.count_links();
     }
 
     fn open(&mut self, now: Timestamp, datagram: &mut Datagram) -> Plan {
         let from = datagram.peer();
         match self.links.handle_datagram(now, from, datagram.bytes_mut()) {
-            LinkEvent::Packet { .. } => Plan::Peel,
+            LinkEvent::Packet { link, .. } => Plan::Peel {
+                is_clients: matches!(link, LinkName::Client(_)),
+            },
             LinkEvent::Reply { size } => {
+                self.add(|counters| &counters.link_messages, 1);
                 datagram.set_size(size);
                 Plan::Send
             }
@@ -211,7 +252,7 @@ impl PacketRelay {
     ) {
         let mut packets: ArrayVec<&mut PacketBytes, BATCH_MAX> = ArrayVec::new();
         for (datagram, plan) in datagrams.iter_mut().zip(plans.iter()) {
-            if matches!(plan, Plan::Peel) {
+            if matches!(plan, Plan::Peel { .. }) {
                 packets.push(packet_mut(datagram));
             }
         }
@@ -227,10 +268,10 @@ impl PacketRelay {
         self.add(|counters| &counters.peeled, steps.len());
         let mut steps = steps.iter();
         for (datagram, plan) in datagrams.iter_mut().zip(plans) {
-            if matches!(plan, Plan::Peel)
+            if let Plan::Peel { is_clients } = *plan
                 && let Some(step) = steps.next()
             {
-                *plan = self.carry_out(now, *step, datagram);
+                *plan = self.carry_out(now, allowed(*step, is_clients), datagram);
             }
         }
     }
@@ -241,8 +282,11 @@ impl PacketRelay {
             Step::Send { to, delay } => {
                 let packet = *packet_mut(datagram);
                 match self.wheel.insert(Delayed { to, packet }, delay, now) {
-                    Ok(()) => {
+                    Ok(displaced) => {
                         self.add(|counters| &counters.delayed, 1);
+                        if displaced.is_some() {
+                            self.drop(DropReason::DelayWheelFull);
+                        }
                         Plan::Free
                     }
                     // A routing block with a longer delay is none.
@@ -267,26 +311,24 @@ impl PacketRelay {
                 self.add(counter, 1);
                 Plan::Send
             }
-            Ok(Sealed::Queued) => {
-                self.add(counter, 1);
-                Plan::Free
-            }
+            // Counted when it goes, or is dropped with its link.
+            Ok(Sealed::Queued) => Plan::Free,
             Err(reason) => self.drop(reason),
         }
     }
 
     fn deliver(&mut self, now: Timestamp, datagram: &mut Datagram) -> Plan {
-        self.add(|counters| &counters.delivered, 1);
         let content = Packet::new(packet_mut(datagram)).content();
         match self.terminal.handle_content(now, content) {
-            Delivered::Pending => Plan::Free,
+            Delivered::Pending => {}
             Delivered::Request(message) if self.requests.len() < self.request_count_max => {
                 self.requests.push_back(message);
-                Plan::Free
             }
-            Delivered::Request(_) => self.drop(DropReason::DeliverFull),
-            Delivered::Drop(reason) => self.drop(reason),
+            Delivered::Request(_) => return self.drop(DropReason::DeliverFull),
+            Delivered::Drop(reason) => return self.drop(reason),
         }
+        self.add(|counters| &counters.delivered, 1);
+        Plan::Free
     }
 
     /// Gives a request that is whole.
@@ -314,6 +356,12 @@ impl PacketRelay {
     /// Puts what links have to send, and what waited for its time, into the room that a batch has; false
     /// when there may be more.
     pub fn poll_transmit(&mut self, now: Timestamp, batch: &mut Batch) -> bool {
+        let is_all = self.transmit(now, batch);
+        self.count_links();
+        is_all
+    }
+
+    fn transmit(&mut self, now: Timestamp, batch: &mut Batch) -> bool {
         while !batch.is_full() {
             if let Some(Delayed { to, packet }) = self.wheel.poll_due(now) {
                 self.send(now, to, &packet, batch);
@@ -348,17 +396,57 @@ impl PacketRelay {
         self.clear_filters(keys, now);
         let counters = &self.counted.packets;
         set(&counters.waiting, self.wheel.waiting_count());
-        set(&counters.clients, self.links.stats().clients);
+        self.count_links();
+    }
+
+    /// Counts what happened to links since it was last looked.
+    fn count_links(&mut self) {
+        let (counters, stats) = (&self.counted.packets, self.links.stats());
+        let before = core::mem::replace(&mut self.links_counted, stats);
+        if before == stats {
+            return;
+        }
+        let since: [(&AtomicU64, u64, u64); 6] = [
+            (
+                &counters.forwarded,
+                stats.sent_to_relays,
+                before.sent_to_relays,
+            ),
+            (
+                &counters.replied,
+                stats.sent_to_clients,
+                before.sent_to_clients,
+            ),
+            (&counters.link_handshakes, stats.computed, before.computed),
+            (&counters.link_cookies, stats.cookies, before.cookies),
+            (&counters.link_given_up, stats.given_up, before.given_up),
+            (&counters.link_evicted, stats.evicted, before.evicted),
+        ];
+        for (counter, after, before) in since {
+            counter.fetch_add(after.saturating_sub(before), Ordering::Relaxed);
+        }
+        let dropped = stats.dropped.saturating_sub(before.dropped);
+        self.counted.drops.add(DropReason::LinkNotReady, dropped);
+        set(&counters.clients, stats.clients);
+        set(&counters.link_half_open, stats.half_open);
+        set(&counters.link_queued, stats.queued);
+    }
+
+    /// Says of a request that was polled that nobody had room for it.
+    pub fn refuse_request(&mut self) {
+        self.add(|counters| &counters.requests_refused, 1);
     }
 
     /// Looks how full the replay filter of this epoch is, for whoever watches it: reads some thousand words.
     pub fn measure_replay_fill(&self, keys: &HopKeys) {
-        let fill = self.replay.fill_permille(keys.published().epoch);
+        let fill = self.replay.fill_permille(keys.epoch());
         let fill = usize::try_from(fill).unwrap_or_default();
         set(&self.counted.packets.replay_fill_permille, fill);
     }
 
-    /// Prepares the filter of the next epoch as soon as no key of the one before this is taken, bit by bit.
+    /// Prepares the filter of the next epoch as soon as no key of the one before this is taken, bit by bit. And
+    /// that of this one, when we slept while it should have been prepared: what it served before is an epoch
+    /// whose key was erased.
     fn clear_filters(&mut self, keys: &HopKeys, now: Timestamp) {
         if let Some(clearing) = &mut self.clearing {
             let is_done = (0..CLEARED_SLICE_COUNT).any(|_| clearing.step());
@@ -372,7 +460,8 @@ impl PacketRelay {
             .map(cepa_crypto::packet::HopKey::epoch)
             .min();
         let current = keys.epoch();
-        if oldest.is_some_and(|oldest| oldest >= current) {
+        self.clearing = self.replay.begin_clearing(current);
+        if self.clearing.is_none() && oldest.is_some_and(|oldest| oldest >= current) {
             self.clearing = self.replay.begin_clearing(current.next());
         }
     }
@@ -380,6 +469,16 @@ impl PacketRelay {
     /// Whether [`Self::handle_timeout`] has something to do that nobody waits for: call it soon.
     pub const fn is_clearing(&self) -> bool {
         self.clearing.is_some()
+    }
+
+    /// What of us is held in tables: for tests of their bounds.
+    pub fn held(&self) -> Held {
+        Held {
+            waiting: self.wheel.waiting_count(),
+            queued: self.links.stats().queued,
+            link_entries: self.links.entry_count(),
+            requests: self.requests.len(),
+        }
     }
 
     fn drop(&self, reason: DropReason) -> Plan {
@@ -390,15 +489,40 @@ impl PacketRelay {
     fn add(&self, counter: Counter, count: usize) {
         let count = u64::try_from(count).unwrap_or(u64::MAX);
         let counter = counter(&self.counted.packets);
-        counter.fetch_add(count, core::sync::atomic::Ordering::Relaxed);
+        counter.fetch_add(count, Ordering::Relaxed);
     }
 }
 
-type Counter = fn(&PacketCounters) -> &core::sync::atomic::AtomicU64;
+/// What a tile holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Packets that wait for their time.
+    pub waiting: usize,
+    /// Packets that wait for their link.
+    pub queued: usize,
+    /// Pairs of keys of links, and begun handshakes.
+    pub link_entries: usize,
+    /// Whole requests.
+    pub requests: usize,
+}
 
-fn set(gauge: &core::sync::atomic::AtomicU64, value: usize) {
+/// A client reaches another client of its guard by other relays, or not at all: else the guard would see both
+/// ends.
+const fn allowed(step: Step, is_clients: bool) -> Step {
+    match step {
+        Step::Send {
+            to: Destination::Client(_),
+            ..
+        } if is_clients => Step::Drop(DropReason::ClientToClient),
+        step => step,
+    }
+}
+
+type Counter = fn(&PacketCounters) -> &AtomicU64;
+
+fn set(gauge: &AtomicU64, value: usize) {
     let value = u64::try_from(value).unwrap_or(u64::MAX);
-    gauge.store(value, core::sync::atomic::Ordering::Relaxed);
+    gauge.store(value, Ordering::Relaxed);
 }
 
 const _: () = assert!(LINK_HEADER_SIZE + PACKET_SIZE + LINK_TAG_SIZE == DATAGRAM_SIZE);

@@ -1,6 +1,7 @@
 //! What goes out: packets, and what begins and holds links.
 
 use core::net::SocketAddr;
+use core::time::Duration;
 
 use cepa_crypto::link::{COOKIE_AGE_MAX, INITIATION_SIZE, Initiation, PeerKeys, Stamp, Start};
 use cepa_wire::Timestamp;
@@ -154,8 +155,12 @@ impl LinkTable {
         if let Some(packet) = self.peer(slot)?.queue.front() {
             *packet_mut(out) = **packet;
             if let Some(to) = self.seal_now(slot, now, out) {
-                self.peer_mut(slot)?.queue.pop_front();
+                let peer = self.peer_mut(slot)?;
+                peer.queue.pop_front();
+                let is_client = peer.is_client();
                 self.stats.queued -= 1;
+                self.stats.sent_to_clients += u64::from(is_client);
+                self.stats.sent_to_relays += u64::from(!is_client);
                 let size = DATAGRAM_SIZE;
                 return Some(Transmit { to, size });
             }
@@ -208,7 +213,7 @@ impl LinkTable {
         let millis = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
         let share = u64::from(u16::from_le_bytes(jitter));
         let extra = (millis * JITTER_PERMILLE / 1000 * share) >> 16;
-        attempt.retry_at = Timestamp::from_millis(now.as_millis() + millis + extra);
+        attempt.retry_at = now.saturating_add(Duration::from_millis(millis.saturating_add(extra)));
         attempt.count += 1;
         self.schedule(slot);
         Some(address)
