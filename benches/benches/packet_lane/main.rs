@@ -1,0 +1,4 @@
+//! The packet lane, end to end: in the making.
+#![forbid(unsafe_code)]
+
+fn main() {}
