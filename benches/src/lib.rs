@@ -1,6 +1,8 @@
 //! What the benchmarks share: accounts, requests, and a disk of real files.
 #![forbid(unsafe_code)]
 
+pub mod packet_lane;
+
 use core::time::Duration;
 
 use bytes::Bytes;

@@ -11,23 +11,21 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "it prints a table")]
 
-#[path = "../../../host/tests/packet_io/pair.rs"]
-mod pair;
+mod bed;
 
-use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::net::{IpAddr, SocketAddr};
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::io;
-use std::process::Command;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
+use cepa_benches::packet_lane::ticks;
 use cepa_host::packet_io::{
-    Batch, DATAGRAM_SIZE_MAX, IoChoice, IoKind, IoStatistics, PacketIo, PacketIoSettings, XdpMode,
-    XdpSettings, open,
+    Batch, DATAGRAM_SIZE_MAX, IoChoice, IoStatistics, PacketIo, PacketIoSettings, open,
 };
-use pair::{FAR, FAR_IPV4, NEAR, NEAR_IPV4, Pair, enter};
-use rustix::thread::{CpuSet, sched_setaffinity};
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::ClockId;
+
+use bed::{Failure, Ground, Row, open_row, pin, rows};
 
 /// How long a row is measured, after as much of a tenth to warm up.
 const SPAN: Duration = Duration::from_millis(2500);
@@ -38,16 +36,6 @@ const BURST: usize = 64;
 const WINDOW: usize = 512;
 /// Slots of the forwarder's batch.
 const BATCH: usize = 256;
-
-type Failure = Box<dyn core::error::Error + Send + Sync>;
-
-/// What is measured.
-struct Row {
-    name: &'static str,
-    choice: IoChoice,
-    kind: IoKind,
-    is_on_pair: bool,
-}
 
 /// What came of it.
 struct Figures {
@@ -63,41 +51,9 @@ fn main() {
         "| over | back end | packets/s | CPU ns a packet | packets/s a core | a batch | drops |"
     );
     println!("| --- | --- | ---: | ---: | ---: | ---: | ---: |");
-    let xdp = |mode| {
-        IoChoice::AfXdp(XdpSettings {
-            interface: NEAR.to_owned(),
-            queue: 0,
-            mode,
-        })
-    };
-    let rows = [
-        ("recvmmsg", IoChoice::Mmsg, IoKind::Mmsg, false),
-        ("io_uring", IoChoice::IoUring, IoKind::IoUring, false),
-        ("recvmmsg", IoChoice::Mmsg, IoKind::Mmsg, true),
-        ("io_uring", IoChoice::IoUring, IoKind::IoUring, true),
-        (
-            "AF_XDP, generic",
-            xdp(XdpMode::Generic),
-            IoKind::AfXdp,
-            true,
-        ),
-        ("AF_XDP, native", xdp(XdpMode::Native), IoKind::AfXdp, true),
-    ];
-    // Cargo passes an option.
-    let arguments = std::env::args().skip(1);
-    let wanted: Vec<_> = arguments.filter(|part| !part.starts_with('-')).collect();
     let mut is_whole = true;
-    for (name, choice, kind, is_on_pair) in rows {
-        let row = Row {
-            name,
-            choice,
-            kind,
-            is_on_pair,
-        };
-        let over = if is_on_pair { "veth" } else { "loopback" };
-        if !wanted.is_empty() && !wanted.iter().any(|part| name.contains(part.as_str())) {
-            continue;
-        }
+    for row in rows() {
+        let (over, name) = (row.over(), row.name);
         match measure(&row) {
             Ok(figures) => print_row(over, name, &figures),
             Err(error) => {
@@ -128,25 +84,18 @@ fn print_row(over: &str, name: &str, figures: &Figures) {
 
 /// Runs forwarder and loader, each in a thread of its own, since they go to other namespaces.
 fn measure(row: &Row) -> Result<Figures, Failure> {
-    let (near, far): (IpAddr, IpAddr) = if row.is_on_pair {
-        (NEAR_IPV4.into(), FAR_IPV4.into())
-    } else {
-        (Ipv4Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into())
-    };
-    let pair = if row.is_on_pair {
-        // In a thread of its own: making it moves to its namespaces.
-        let made = std::thread::spawn(|| Pair::new().inspect(receive_elsewhere)).join();
-        Some(made.map_err(|_| "making the pair failed")??)
-    } else {
-        None
-    };
-    let (pair, is_over) = (pair.as_ref(), &AtomicBool::new(false));
+    let ground = Ground::new(row)?;
+    if !ground.is_apart {
+        println!("(the far side's receiving is counted as the forwarder's)");
+    }
+    let (ground, is_over) = (&ground, &AtomicBool::new(false));
     std::thread::scope(|scope| {
         let (place, places) = sync_channel(1);
         let forwarder = scope.spawn(move || {
             pin(0);
-            let figures =
-                enter_if(pair.map(|pair| &pair.near)).and_then(|()| forward(row, near, &place));
+            let figures = ground
+                .enter_near()
+                .and_then(|()| forward(row, ground.near, &place));
             is_over.store(true, Ordering::Relaxed);
             figures
         });
@@ -155,8 +104,8 @@ fn measure(row: &Row) -> Result<Figures, Failure> {
         };
         let loader = scope.spawn(move || {
             pin(1);
-            enter_if(pair.map(|pair| &pair.far))?;
-            load(far, to, is_over)
+            ground.enter_far()?;
+            load(ground.far, to, is_over)
         });
         let figures = forwarder.join().map_err(|_| "the forwarder failed")?;
         loader.join().map_err(|_| "the loader failed")??;
@@ -164,46 +113,9 @@ fn measure(row: &Row) -> Result<Figures, Failure> {
     })
 }
 
-/// Has the far side receive on the loader's core, not where the forwarder sends, as another machine does.
-/// Where it can't be, its work is counted as the forwarder's.
-fn receive_elsewhere(_pair: &Pair) {
-    let command =
-        format!("mount -t sysfs sysfs /sys && echo 2 > /sys/class/net/{FAR}/queues/rx-0/rps_cpus");
-    // This thread is on the far side, where it was set up last.
-    let arguments = ["--mount", "sh", "-c", &command];
-    let moved = Command::new("unshare").args(arguments).status();
-    if !moved.is_ok_and(|status| status.success()) {
-        println!("(the far side's receiving is counted as the forwarder's)");
-    }
-}
-
-fn enter_if(namespace: Option<&std::fs::File>) -> Result<(), Failure> {
-    Ok(namespace.map_or(Ok(()), enter)?)
-}
-
-/// Stays on a core, if there is one of that number.
-fn pin(core: usize) {
-    let mut set = CpuSet::new();
-    set.set(core);
-    sched_setaffinity(None, &set).unwrap_or_default();
-}
-
-fn now(clock: ClockId) -> Duration {
-    let now = clock_gettime(clock);
-    let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
-    Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or_default())
-}
-
 /// Receives and sends back.
 fn forward(row: &Row, ip: IpAddr, place: &SyncSender<SocketAddr>) -> Result<Figures, Failure> {
-    let settings = PacketIoSettings {
-        choice: row.choice.clone(),
-        ..PacketIoSettings::new(SocketAddr::new(ip, 0))
-    };
-    let mut io = open(&settings)?;
-    if io.kind() != row.kind {
-        return Err(format!("{} does not work here", row.name).into());
-    }
+    let mut io = open_row(row, ip)?;
     place.send(io.local_address())?;
     let mut batch = Batch::new(BATCH);
     run(&mut *io, &mut batch, SPAN / 10)?;
@@ -216,19 +128,19 @@ fn forward(row: &Row, ip: IpAddr, place: &SyncSender<SocketAddr>) -> Result<Figu
 }
 
 fn run(io: &mut dyn PacketIo, batch: &mut Batch, span: Duration) -> io::Result<Figures> {
-    let (begin, cpu) = (now(ClockId::Monotonic), now(ClockId::ThreadCPUTime));
+    let (begin, cpu) = (ticks(ClockId::Monotonic), ticks(ClockId::ThreadCPUTime));
     let (mut count, mut batches) = (0, 0);
     loop {
         let received = io.receive(batch, Some(Duration::from_millis(20)))?;
         let sent = io.send(batch.datagrams())?;
         count += sent as u64;
         batches += u64::from(received > 0);
-        let taken = now(ClockId::Monotonic).saturating_sub(begin);
+        let taken = ticks(ClockId::Monotonic).saturating_sub(begin);
         if taken >= span {
             return Ok(Figures {
                 count,
                 batches,
-                cpu: now(ClockId::ThreadCPUTime).saturating_sub(cpu),
+                cpu: ticks(ClockId::ThreadCPUTime).saturating_sub(cpu),
                 span: taken,
                 statistics: io.statistics(),
             });
