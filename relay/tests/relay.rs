@@ -144,7 +144,6 @@ impl Node {
 
     /// Every packet is in one place.
     fn assert_balance(&self) {
-        const BEFORE_PEELING: usize = 10;
         let [peeled, answered, forwarded, replied, delivered] = [
             "packet_peeled",
             "packet_answered",
@@ -154,8 +153,7 @@ impl Node {
         ]
         .map(|name| self.counted(name));
         // What links refuse, no packet was seen of.
-        let behind = DropReason::ALL.iter().skip(BEFORE_PEELING);
-        assert_eq!(DropReason::ALL[BEFORE_PEELING], DropReason::UnknownRelay);
+        let behind = DropReason::ALL.iter().filter(|it| !it.is_of_link());
         let dropped: u64 = behind.map(|reason| self.dropped(*reason)).sum();
         let held = self.relay.held();
         let held = (held.waiting + held.queued) as u64;
