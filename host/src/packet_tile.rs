@@ -198,7 +198,8 @@ impl PacketTile {
     fn turn(&mut self) -> io::Result<()> {
         let pause = self.pause();
         self.port.io()?.receive(&mut self.inbox, Some(pause))?;
-        self.time.advance(clock::now(), clock::ticks());
+        self.relay
+            .set_ahead(self.time.advance(clock::now(), clock::ticks()));
         self.follow_directory();
         // Not for longer than a turn: keys that are over are to be erased.
         let keys = self.hop_keys.load_full();
@@ -307,10 +308,12 @@ impl TileTime {
         Self { now, ticks }
     }
 
-    fn advance(&mut self, system: Timestamp, ticks: Timestamp) {
+    /// Gives by how much it is ahead of the system's.
+    fn advance(&mut self, system: Timestamp, ticks: Timestamp) -> Duration {
         let passed = ticks.saturating_since(self.ticks);
         self.now = self.now.saturating_add(passed).max(system);
         self.ticks = self.ticks.max(ticks);
+        self.now.saturating_since(system)
     }
 }
 
@@ -346,8 +349,9 @@ mod tests {
             (6000, 125, 6000),
         ];
         for (system, ticks, expected) in steps {
-            time.advance(at(system), at(ticks));
+            let ahead = time.advance(at(system), at(ticks));
             assert_eq!(time.now, at(expected));
+            assert_eq!(ahead, Duration::from_millis(expected - system));
         }
     }
 }
