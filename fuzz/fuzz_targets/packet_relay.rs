@@ -301,7 +301,8 @@ impl World {
             return answer(&block, b"").ok();
         }
         self.message_count += 1;
-        let back = self.path(&[1 - argument / 128, 0], 0);
+        let back: &[u8] = if argument < 128 { &[0] } else { &[1, 0] };
+        let back = self.path(back, 0);
         let (block, _) = reply_block(&back, us, &mut self.random).ok()?;
         let request = PacketRequest::encode(&[block], "info", b"").ok()?;
         let name = MessageId([self.message_count; 16]);
