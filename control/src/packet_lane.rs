@@ -43,6 +43,8 @@ pub struct PacketLane {
     gathering: Gathering,
     directory: Arc<ArcSwap<PacketDirectory>>,
     board: Arc<ArcSwap<DescriptorBoard>>,
+    /// Something is known that is not shown yet.
+    has_news: bool,
 }
 
 impl PacketLane {
@@ -60,6 +62,7 @@ impl PacketLane {
             gathering: Gathering::new(us, epoch),
             directory: Arc::default(),
             board: Arc::default(),
+            has_news: false,
         };
         lane.own.poll(now, address)?;
         lane.show();
@@ -113,15 +116,17 @@ impl PacketLane {
             warn!(%fault, "the system gives no randomness: hop keys stay as they are");
             false
         });
-        if self.gathering.handle_nodes(now, nodes, random) || is_new {
+        self.has_news |= self.gathering.handle_nodes(now, nodes, random) || is_new;
+        // Not with each descriptor: at a start, two thousand come in less than a minute, and to show them all
+        // takes milliseconds, here and at each tile.
+        if core::mem::take(&mut self.has_news) {
             self.show();
         }
     }
 
     fn take(&mut self, now: Timestamp, key: &Ed25519PublicKey, fetched: Fetched) {
         match self.gathering.handle_fetched(now, key, fetched, random) {
-            Ok(true) => self.show(),
-            Ok(false) => {}
+            Ok(is_new) => self.has_news |= is_new,
             Err(reason) => debug!(peer = %key, %reason, "a peer's descriptor is not taken"),
         }
     }
@@ -129,7 +134,10 @@ impl PacketLane {
     /// Publishes what is known now.
     fn show(&self) {
         let directory = PacketDirectory::new(self.gathering.relays());
-        self.directory.store(Arc::new(directory));
+        // An hourly signature changes nothing for the tiles.
+        if **self.directory.load() != directory {
+            self.directory.store(Arc::new(directory));
+        }
         let own = self.own.descriptor().cloned();
         let theirs = self.gathering.descriptors();
         let all = own.iter().chain(theirs).map(Bytes::as_ref);

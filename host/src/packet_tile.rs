@@ -198,7 +198,8 @@ impl PacketTile {
     fn turn(&mut self) -> io::Result<()> {
         let pause = self.pause();
         self.port.io()?.receive(&mut self.inbox, Some(pause))?;
-        self.time.advance(clock::now(), clock::ticks());
+        self.relay
+            .set_ahead(self.time.advance(clock::now(), clock::ticks()));
         self.follow_directory();
         // Not for longer than a turn: keys that are over are to be erased.
         let keys = self.hop_keys.load_full();
@@ -307,10 +308,12 @@ impl TileTime {
         Self { now, ticks }
     }
 
-    fn advance(&mut self, system: Timestamp, ticks: Timestamp) {
+    /// Gives by how much it is ahead of the system's.
+    fn advance(&mut self, system: Timestamp, ticks: Timestamp) -> Duration {
         let passed = ticks.saturating_since(self.ticks);
         self.now = self.now.saturating_add(passed).max(system);
         self.ticks = self.ticks.max(ticks);
+        self.now.saturating_since(system)
     }
 }
 
@@ -330,7 +333,112 @@ fn io_choice(backend: PacketBackend) -> IoChoice {
 
 #[cfg(test)]
 mod tests {
+    use std::net::UdpSocket;
+
+    use cepa_crypto::X25519SecretKey;
+    use cepa_crypto::link::{KemSecretKey, LinkIdentity};
+    use cepa_crypto::packet::{BuiltPacket, PathHop, build};
+    use cepa_relay::packet::links::{LinkConfig, LinkName, LinkPeer, LinkTable};
+    use cepa_wire::packet::RelayId;
+    use cepa_wire::packet::epoch::EpochLength;
+    use cepa_wire::packet::fragment::{MessageId, MessageKind, fragments};
+
     use super::*;
+    use crate::gate::make_gate;
+
+    const RELAY: RelayId = RelayId([1; 16]);
+
+    fn settings(port: u16) -> PacketSettings {
+        let allowed = rustix::thread::sched_getaffinity(None).unwrap();
+        let cpus = 0..CpuSet::MAX_CPU;
+        let draw = || random::bytes();
+        let grace = Duration::from_hours(1);
+        let keys = HopKeys::new(RELAY, EpochLength::DAY, grace, clock::now(), draw);
+        PacketSettings {
+            port,
+            backend: PacketBackend::Mmsg,
+            cpu: cpus.into_iter().find(|cpu| allowed.is_set(*cpu)).unwrap(),
+            link: LinkIdentity::relay(
+                X25519SecretKey::from_bytes([1; 32]),
+                KemSecretKey::from_seed([1; 64]),
+            ),
+            replay_filter_size: 1 << 16,
+            hop_keys: Arc::new(ArcSwap::from_pointee(keys)),
+            directory: Arc::default(),
+            counted: Arc::default(),
+            board: Arc::default(),
+        }
+    }
+
+    /// Sends a packet to the tile as a client does.
+    fn send(socket: &UdpSocket, to: SocketAddr, packet: &BuiltPacket) {
+        let identity = LinkIdentity::client(X25519SecretKey::from_bytes([2; 32]));
+        let now = clock::now();
+        let mut links = LinkTable::new(LinkConfig::default(), identity, now, random::fill);
+        let peer = LinkPeer {
+            relay: RELAY,
+            link: X25519SecretKey::from_bytes([1; 32]).public_key(),
+            kem: Box::new(*KemSecretKey::from_seed([1; 64]).public_key()),
+            address: to,
+        };
+        links.set_peers(now, &[peer]);
+        let name = LinkName::Relay(RELAY);
+        let mut buffer = [0; 1232];
+        links.seal(now, name, &packet.bytes, &mut buffer).unwrap();
+        while links.stats().sent_to_relays == 0 {
+            while let Some(sent) = links.poll_transmit(now, &mut buffer) {
+                socket.send_to(&buffer[..sent.size], sent.to).unwrap();
+            }
+            if links.stats().sent_to_relays == 0 {
+                let (size, from) = socket.recv_from(&mut buffer).unwrap();
+                links.handle_datagram(now, from, &mut buffer[..size]);
+            }
+        }
+    }
+
+    #[test]
+    fn requests_enter_and_what_was_answered_before_the_end_is_sent() {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        let free = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        let settings = settings(address.port());
+        let counted = Arc::clone(&settings.counted);
+        let key = settings.hop_keys.load().published().current;
+        let (gate, mut ends) = make_gate(1);
+        let tile = spawn(settings, Ipv4Addr::LOCALHOST, gate).unwrap();
+        let hop = PathHop {
+            relay: RELAY,
+            key,
+            delay_ms: 0,
+        };
+        let id = MessageId([5; 16]);
+        let content = fragments(id, MessageKind::Request, b"request").unwrap();
+        let content = content.into_iter().next().unwrap();
+        let packet = build(&[hop], &content, &mut random::fill).unwrap();
+        send(&socket, address, &packet);
+        let entered = (0..2000).find_map(|_| {
+            thread::park_timeout(Duration::from_millis(10));
+            ends[0].try_recv().ok()
+        });
+        let Entering::Packet { message, returns } = entered.unwrap().request else {
+            panic!("a packet was sent");
+        };
+        assert_eq!(message.bytes, b"request");
+        // More than one turn writes, to a relay that is not.
+        let answers = (0..3000).map(|_| BuiltPacket {
+            first: packet.first,
+            bytes: packet.bytes,
+        });
+        assert_eq!(returns.push_all(answers), 0);
+        tile.stop().unwrap();
+        assert_eq!(counted.packets.answered.load(Ordering::Relaxed), 3000);
+        assert_eq!(counted.packets.delivered.load(Ordering::Relaxed), 1);
+        assert!(counted.io.received.load(Ordering::Relaxed) >= 2);
+    }
 
     #[test]
     fn time_goes_on_whatever_the_clock_does() {
@@ -346,8 +454,9 @@ mod tests {
             (6000, 125, 6000),
         ];
         for (system, ticks, expected) in steps {
-            time.advance(at(system), at(ticks));
+            let ahead = time.advance(at(system), at(ticks));
             assert_eq!(time.now, at(expected));
+            assert_eq!(ahead, Duration::from_millis(expected - system));
         }
     }
 }

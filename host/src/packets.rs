@@ -82,7 +82,7 @@ impl PacketReturns {
     }
 
     /// Hands packets over; gives how many found no room.
-    fn push_all(&self, packets: impl Iterator<Item = BuiltPacket>) -> usize {
+    pub(crate) fn push_all(&self, packets: impl Iterator<Item = BuiltPacket>) -> usize {
         let refused = packets
             .filter_map(|packet| self.queue.push(packet).err())
             .count();

@@ -34,6 +34,8 @@ const NO_LANE_PAUSE_MAX: Duration = Duration::from_hours(12);
 const REFRESH_PAUSE_MAX: Duration = Duration::from_hours(6);
 /// A peer's clock may be ahead by so much.
 const CLOCK_SKEW_MAX: Duration = Duration::from_mins(5);
+/// A clock that was set back by more than this is one that was wrong before: whom it put off by days is asked.
+const SET_BACK_MIN: Duration = Duration::from_mins(1);
 /// A descriptor is signed hourly, and told again by whoever has it for an epoch; so much longer it is taken.
 const AGE_MARGIN: Duration = Duration::from_hours(2);
 
@@ -96,6 +98,8 @@ pub struct Gathering {
     peers: BTreeMap<Ed25519PublicKey, Peer>,
     relays: BTreeSet<RelayId>,
     running_count: usize,
+    /// When the nodes were looked at last.
+    looked_at: Timestamp,
 }
 
 impl Gathering {
@@ -107,6 +111,7 @@ impl Gathering {
             peers: BTreeMap::new(),
             relays: BTreeSet::from([relay_id(&us)]),
             running_count: 0,
+            looked_at: Timestamp::ZERO,
         }
     }
 
@@ -122,6 +127,8 @@ impl Gathering {
         let spread = FIRST_SPREAD * u32::try_from(nodes.len()).unwrap_or(u32::MAX);
         let mut before = core::mem::take(&mut self.peers);
         let mut has_changed = false;
+        let is_set_back = self.looked_at.saturating_since(now) > SET_BACK_MIN;
+        self.looked_at = now;
         for node in nodes {
             if node.pubkey_ed25519 == self.us || node.ip.is_unspecified() || node.port == 0 {
                 continue;
@@ -135,6 +142,9 @@ impl Gathering {
             });
             if peer.node.ip != node.ip || peer.node.port != node.port {
                 (peer.due, peer.failure_count) = (now, 0);
+            }
+            if is_set_back {
+                (peer.due, peer.failure_count) = (now.saturating_add(part(spread, random())), 0);
             }
             peer.node = node;
             has_changed |= peer.check(now, self.length);
@@ -510,6 +520,26 @@ mod tests {
         assert_eq!(waits[11], 450_000);
         assert_eq!(waits[12..15], [2_700_000, 5_400_000, 10_800_000]);
         assert_eq!(waits[23], 32_400_000);
+    }
+
+    #[test]
+    fn a_clock_that_was_days_ahead_puts_nobody_off() {
+        let mut gathering = gathering(2);
+        let nodes = vec![node(1), node(2)];
+        let good = |number| Fetched::Bytes(descriptor(number, |_| ()));
+        assert_eq!(fetch(&mut gathering, at(1), good), Ok(true));
+        let wrong = at(3 * 86_400);
+        assert!(gathering.handle_nodes(wrong, nodes.clone(), || 0));
+        assert_eq!(
+            fetch(&mut gathering, wrong, good),
+            Err(NotTaken::Time),
+            "too old for that day"
+        );
+        assert!(!gathering.handle_nodes(at(60), nodes.clone(), || 0));
+        assert_eq!(fetch(&mut gathering, at(60), good), Ok(true));
+        // A second back is no reason to ask anybody.
+        assert!(!gathering.handle_nodes(at(59), nodes, || 0));
+        assert_eq!(gathering.poll(at(61)), None);
     }
 
     #[test]

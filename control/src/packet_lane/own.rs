@@ -40,6 +40,7 @@ pub struct LaneIdentity {
 /// hop keys alone.
 pub struct OwnLane {
     identity: LaneIdentity,
+    length: EpochLength,
     /// What is published is a copy of this.
     hop_keys: HopKeys,
     published: Arc<ArcSwap<HopKeys>>,
@@ -59,11 +60,10 @@ impl OwnLane {
         length: EpochLength,
         now: Timestamp,
     ) -> Result<Self, getrandom::Error> {
-        let relay = relay_id(&identity.ed25519.public_key());
-        let grace = (length.as_duration() / GRACE_DIVISOR).max(GRACE_MIN);
-        let hop_keys = HopKeys::new(relay, length, grace, now, draw()?);
+        let hop_keys = first_keys(&identity, length, now)?;
         Ok(Self {
             identity,
+            length,
             published: Arc::new(ArcSwap::from_pointee(hop_keys.clone())),
             hop_keys,
             signed: None,
@@ -101,8 +101,14 @@ impl OwnLane {
         address: Option<Ipv4Addr>,
     ) -> Result<bool, getrandom::Error> {
         let mut keys_changed = false;
+        if self.hop_keys.epoch() > self.length.epoch_at(now).next() {
+            // The clock was ahead and was set right: nobody takes keys of a time to come, so we begin anew.
+            self.hop_keys = first_keys(&self.identity, self.length, now)?;
+            self.published.store(Arc::new(self.hop_keys.clone()));
+            keys_changed = true;
+        }
         if now >= self.hop_keys.poll_timeout() {
-            keys_changed = self.hop_keys.handle_timeout(now, draw()?);
+            keys_changed |= self.hop_keys.handle_timeout(now, draw()?);
             self.published.store(Arc::new(self.hop_keys.clone()));
         }
         let known = self.signed.as_ref().map(|signed| signed.address);
@@ -141,6 +147,16 @@ impl OwnLane {
             .encode()
             .into()
     }
+}
+
+fn first_keys(
+    identity: &LaneIdentity,
+    length: EpochLength,
+    now: Timestamp,
+) -> Result<HopKeys, getrandom::Error> {
+    let relay = relay_id(&identity.ed25519.public_key());
+    let grace = (length.as_duration() / GRACE_DIVISOR).max(GRACE_MIN);
+    Ok(HopKeys::new(relay, length, grace, now, draw()?))
 }
 
 fn due(signed_at: Timestamp) -> Timestamp {
@@ -217,6 +233,21 @@ mod tests {
             (next.epoch, next.current),
             (Epoch(101), first.hop_keys.next)
         );
+    }
+
+    #[test]
+    fn a_clock_that_was_days_ahead_leaves_keys_for_now() {
+        let mut lane = lane();
+        lane.poll(at(1), Some(ADDRESS)).unwrap();
+        let before = shown(&lane).hop_keys;
+        lane.poll(at(10 * 7200), Some(ADDRESS)).unwrap();
+        assert_eq!(shown(&lane).hop_keys.epoch, Epoch(110));
+        assert_eq!(lane.poll(at(2), Some(ADDRESS)), Ok(true));
+        let after = shown(&lane).hop_keys;
+        assert_eq!((after.epoch, shown(&lane).published), (Epoch(100), at(2)));
+        assert_ne!(after.current, before.current, "those were erased");
+        assert_eq!(lane.hop_keys().load().usable(at(2)).count(), 1);
+        assert_eq!(lane.poll(at(3), Some(ADDRESS)), Ok(false));
     }
 
     #[test]

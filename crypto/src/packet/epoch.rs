@@ -36,7 +36,8 @@ pub struct HopKeys {
 impl HopKeys {
     /// The keys of a relay that begins at `now`. `draw` gives 32 random bytes a call, which nothing else is
     /// made of. `grace` is how long after its epoch a key is still taken, and before it already: for
-    /// packets that were on their way, and clocks that differ. At most half an epoch counts.
+    /// packets that were on their way, and clocks that differ. At most a third of an epoch counts: in the
+    /// third between, one key is taken, and what remembers packets of the one before can be emptied.
     pub fn new(
         relay: RelayId,
         length: EpochLength,
@@ -50,7 +51,7 @@ impl HopKeys {
         Self {
             relay,
             length,
-            grace: grace.min(length.as_duration() / 2),
+            grace: grace.min(length.as_duration() / 3),
             latest: now,
             epoch,
             previous: None,
@@ -235,6 +236,19 @@ mod tests {
         assert!(!keys.handle_timeout(at(670), &mut draw));
         assert!(keys.previous.is_none());
         assert_eq!(keys.poll_timeout(), at(720));
+    }
+
+    #[test]
+    fn between_the_grace_periods_one_key_is_taken() {
+        let mut draw = || [1; 32];
+        let relay = RelayId([0; 16]);
+        let mut keys = HopKeys::new(relay, LENGTH, LENGTH.as_duration(), at(600), &mut draw);
+        keys.handle_timeout(at(660), &mut draw);
+        let count = |seconds| keys.usable(at(seconds)).count();
+        assert_eq!(
+            [660, 679, 680, 699, 700, 719].map(count),
+            [2, 2, 1, 1, 2, 2]
+        );
     }
 
     #[test]

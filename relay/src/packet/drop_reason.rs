@@ -16,6 +16,11 @@ macro_rules! drop_reasons {
             /// All of them, in the order of declaration.
             pub const ALL: &[Self] = &[$(Self::$reason,)+];
 
+            /// Whether a link says it of a datagram, so that there never was a packet.
+            pub const fn is_of_link(self) -> bool {
+                self as usize <= Self::RateLimited as usize
+            }
+
             /// Its name in metrics.
             pub const fn name(self) -> &'static str {
                 match self {
@@ -61,6 +66,8 @@ drop_reasons! {
     BadMac packet_bad_mac,
     /// Messages of handshakes that do not open, or say something malformed.
     HandshakeFailed packet_handshake_failed,
+    /// Initiations of relays that are not in the view.
+    HandshakeUnknown packet_handshake_unknown,
     /// Initiations that are not newer than the last of their sender.
     HandshakeReplayed packet_handshake_replayed,
     /// Initiations beyond what is computed in a second, from an address or in all, or with too many begun.

@@ -148,6 +148,8 @@ pub struct PacketRelay {
     counted: Arc<Counted>,
     /// What of the links is counted.
     links_counted: LinkStats,
+    /// By how much our time is ahead of the date.
+    ahead: Duration,
     /// What is to be done with each datagram of a batch.
     plans: Vec<Plan>,
 }
@@ -187,6 +189,7 @@ impl PacketRelay {
             request_count_max: settings.request_count_max,
             counted,
             links_counted: LinkStats::default(),
+            ahead: Duration::ZERO,
             plans: Vec::with_capacity(BATCH_CAPACITY_MAX),
         }
     }
@@ -202,6 +205,12 @@ impl PacketRelay {
         let peers: Vec<_> = directory.relays().map(peer).collect();
         self.links.set_peers(now, &peers);
         self.count_links();
+    }
+
+    /// Says by how much the `now` that we are given is ahead of the date. It only goes forward, and links and
+    /// delays need no more; but what key is taken is a matter of the date, and that may be set back.
+    pub const fn set_ahead(&mut self, ahead: Duration) {
+        self.ahead = ahead;
     }
 
     /// Takes the datagrams of a batch; those that are in it afterwards are to be sent. Call
@@ -259,10 +268,11 @@ impl PacketRelay {
         if packets.is_empty() {
             return;
         }
+        let date = now.saturating_sub(self.ahead);
         let mut steps = [Step::Deliver; BATCH_MAX];
         let (steps, _) = steps.split_at_mut(packets.len());
         self.peeler
-            .peel(keys, &self.replay, now, &mut packets, steps);
+            .peel(keys, &self.replay, date, &mut packets, steps);
         drop(packets);
         self.add(|counters| &counters.batches, 1);
         self.add(|counters| &counters.peeled, steps.len());
@@ -456,7 +466,7 @@ impl PacketRelay {
             return;
         }
         let oldest = keys
-            .usable(now)
+            .usable(now.saturating_sub(self.ahead))
             .map(cepa_crypto::packet::HopKey::epoch)
             .min();
         let current = keys.epoch();

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A filter is cleared between the end of the grace period of its epoch and the time from which packets of
-//! the epoch two later are taken: grace periods are less than half an epoch, so there is such a time.
+//! the epoch two later are taken: grace periods are at most a third of one, so there is such a time.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;

@@ -159,7 +159,7 @@ impl LinkTable {
             return Err(DropReason::HandshakeLimit);
         }
         let slot = match received.role() {
-            LinkRole::Relay => slot.ok_or(DropReason::UnknownRelay)?,
+            LinkRole::Relay => slot.ok_or(DropReason::HandshakeUnknown)?,
             LinkRole::Client => self
                 .client(now, *received.peer())
                 .ok_or(DropReason::HandshakeLimit)?,

@@ -289,7 +289,7 @@ fn a_relay_that_is_not_in_the_view_gets_no_link() {
     world.nodes[1].table.set_peers(START, &[link_peer(2)]);
     let first = initiation(&mut world);
     world.deliver(&first);
-    assert_eq!(world.nodes[1].dropped, [DropReason::UnknownRelay]);
+    assert_eq!(world.nodes[1].dropped, [DropReason::HandshakeUnknown]);
     assert_eq!(world.nodes[1].table.entry_count(), 0);
     // Nobody opens a link to a client.
     let mut world = self::world(1, 1);
