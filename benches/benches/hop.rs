@@ -238,7 +238,7 @@ fn main() {
     for _ in 0..ROUND_COUNT {
         for (size, figures) in BATCHES.into_iter().zip(&mut whole) {
             let packets = if size == 1 { few } else { &pool.packets };
-            figures.push(lane.measure(packets, size));
+            figures.push(lane.measure(packets, size, ClockId::Monotonic));
         }
         dalek.push(apart.measure_dalek(few));
         let measured = apart.measure_parts(&pool.packets);
