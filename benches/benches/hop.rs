@@ -1,6 +1,7 @@
-//! The whole hop of a packet, from the datagram that came to the one that goes: link open, X25519, keys, tag,
-//! replay filter, header, payload, link seal. Through what the packet tile runs, in batches; and the same
-//! steps packet by packet with x25519-dalek, in the same rounds. Then where a packet's time goes.
+//! The whole hop of a packet, from the datagram that came to the one that goes: link open, X25519,
+//! keys, tag, replay filter, header, payload, link seal. Through what the packet tile runs, in
+//! batches; and the same steps packet by packet with x25519-dalek, in the same rounds. Then where a
+//! packet's time goes.
 //!
 //! `cargo bench -p benches --bench hop`: some ten seconds. Medians of rounds.
 #![forbid(unsafe_code)]

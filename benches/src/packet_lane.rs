@@ -1,5 +1,5 @@
-//! Three relays of the packet lane: a sender, the relay that is measured, and a receiver. With links
-//! between them, and packets that go from the first over the second to the third.
+//! Three relays of the packet lane: a sender, the relay that is measured, and a receiver. With
+//! links between them, and packets that go from the first over the second to the third.
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -255,7 +255,8 @@ fn peeled(packets: &[PacketBytes]) -> Vec<u64> {
     packets.iter().map(begin).collect()
 }
 
-/// Seals a packet of the sender into a datagram for the measured relay; false when it waits for the link.
+/// Seals a packet of the sender into a datagram for the measured relay; false when it waits for the
+/// link.
 pub fn seal_into(
     table: &mut LinkTable,
     now: Timestamp,
