@@ -1,8 +1,8 @@
 //! The packet lane, end to end: a sender's datagrams go through the loop of a packet tile, on a
-//! core of its own if there are two, to a receiver, which opens them. Over loopback and over a pair of
-//! virtual interfaces (which needs root), as the bench `packet_io` has them. Beside each row stands
-//! what the same datagrams cost when they are forwarded without a look, and what the hop costs
-//! without a network, of the same run. Then a flood of garbage beside good traffic.
+//! core of its own if there are two, to a receiver, which opens them. Over loopback and over a pair
+//! of virtual interfaces (which needs root), as the bench `packet_io` has them. Beside each row
+//! stands what the same datagrams cost when they are forwarded without a look, and what the hop
+//! costs without a network, of the same run. Then a flood of garbage beside good traffic.
 //!
 //! `cargo bench -p benches --bench packet_lane`, with a part of a back end's name for those alone:
 //! less than a minute. Figures are medians; latencies say nothing while others use the cores.
