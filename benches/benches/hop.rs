@@ -3,7 +3,7 @@
 //! batches; and the same steps packet by packet with x25519-dalek, in the same rounds. Then where a
 //! packet's time goes.
 //!
-//! `cargo bench -p benches --bench hop`: some ten seconds. Medians of rounds, of the thread's CPU time.
+//! `cargo bench -p benches --bench hop`: some ten seconds. Medians of rounds, by the thread's clock.
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "it prints a table")]
 
