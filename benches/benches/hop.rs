@@ -1,8 +1,9 @@
-//! The whole hop of a packet, from the datagram that came to the one that goes: link open, X25519, keys, tag,
-//! replay filter, header, payload, link seal. Through what the packet tile runs, in batches; and the same
-//! steps packet by packet with x25519-dalek, in the same rounds. Then where a packet's time goes.
+//! The whole hop of a packet, from the datagram that came to the one that goes: link open, X25519,
+//! keys, tag, replay filter, header, payload, link seal. Through what the packet tile runs, in
+//! batches; and the same steps packet by packet with x25519-dalek, in the same rounds. Then where a
+//! packet's time goes.
 //!
-//! `cargo bench -p benches --bench hop`: some ten seconds. Medians of rounds.
+//! `cargo bench -p benches --bench hop`: some ten seconds. Medians of rounds, by the thread's clock.
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "it prints a table")]
 
@@ -80,11 +81,11 @@ impl Apart {
         let mut taken = Duration::ZERO;
         for packets in packets.chunks(BATCH) {
             fill(&mut self.sender, packets, &mut batch);
-            let begin = ticks(ClockId::Monotonic);
+            let begin = ticks(ClockId::ThreadCPUTime);
             for datagram in batch.datagrams_mut() {
                 assert!(self.hop_by_dalek(datagram).is_some(), "it goes on");
             }
-            taken += ticks(ClockId::Monotonic).saturating_sub(begin);
+            taken += ticks(ClockId::ThreadCPUTime).saturating_sub(begin);
         }
         nanos_each(taken, packets.len())
     }
@@ -238,7 +239,7 @@ fn main() {
     for _ in 0..ROUND_COUNT {
         for (size, figures) in BATCHES.into_iter().zip(&mut whole) {
             let packets = if size == 1 { few } else { &pool.packets };
-            figures.push(lane.measure(packets, size));
+            figures.push(lane.measure(packets, size, ClockId::ThreadCPUTime));
         }
         dalek.push(apart.measure_dalek(few));
         let measured = apart.measure_parts(&pool.packets);

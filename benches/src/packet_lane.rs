@@ -1,5 +1,5 @@
-//! Three relays of the packet lane: a sender, the relay that is measured, and a receiver. With links
-//! between them, and packets that go from the first over the second to the third.
+//! Three relays of the packet lane: a sender, the relay that is measured, and a receiver. With
+//! links between them, and packets that go from the first over the second to the third.
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -255,7 +255,8 @@ fn peeled(packets: &[PacketBytes]) -> Vec<u64> {
     packets.iter().map(begin).collect()
 }
 
-/// Seals a packet of the sender into a datagram for the measured relay; false when it waits for the link.
+/// Seals a packet of the sender into a datagram for the measured relay; false when it waits for the
+/// link.
 pub fn seal_into(
     table: &mut LinkTable,
     now: Timestamp,
@@ -361,16 +362,16 @@ impl Lane {
         fill(&mut self.sender, packets, batch)
     }
 
-    /// Nanoseconds a packet of all packets, in batches of `size`: the relay alone.
-    pub fn measure(&mut self, packets: &[PacketBytes], size: usize) -> f64 {
+    /// Nanoseconds a packet of all packets, in batches of `size`: the relay alone, by a clock.
+    pub fn measure(&mut self, packets: &[PacketBytes], size: usize, clock: ClockId) -> f64 {
         forget(&self.filters);
         let mut batch = Batch::new(size);
         let (mut taken, mut count) = (Duration::ZERO, 0);
         for packets in packets.chunks_exact(size) {
             count += self.fill(packets, &mut batch);
-            let begin = ticks(ClockId::Monotonic);
+            let begin = ticks(clock);
             self.relay.handle_batch(&self.keys, START, &mut batch);
-            taken += ticks(ClockId::Monotonic).saturating_sub(begin);
+            taken += ticks(clock).saturating_sub(begin);
             assert!(batch.len() == size, "all go on");
         }
         nanos_each(taken, count)

@@ -82,8 +82,8 @@ pub(crate) struct Ground {
     pair: Option<Pair>,
     pub(crate) near: IpAddr,
     pub(crate) far: IpAddr,
-    /// Whether the far side receives on a core of its own, not where the near side sends, as another machine
-    /// does. Where it can't be, its work is counted as that of the near side.
+    /// Whether the far side receives on a core of its own, not where the near side sends, as
+    /// another machine does. Where it can't be, its work is counted as that of the near side.
     pub(crate) is_apart: bool,
 }
 

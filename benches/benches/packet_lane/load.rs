@@ -23,7 +23,11 @@ const WINDOW: usize = 1024;
 /// Slots of a batch that is received.
 const BATCH: usize = 256;
 /// What did not come until then is lost.
-const LOST_AFTER: Duration = Duration::from_millis(50);
+const LOST_AFTER: Duration = Duration::from_millis(200);
+/// The silence after which nothing more comes late.
+const DRAIN_PAUSE: Duration = Duration::from_millis(5);
+/// Latencies above this count as this: ten seconds.
+const LATENCY_NS_MAX: u64 = 10_000_000_000;
 /// How long a link may take, and the pause before the next packet that shall open it.
 const LINK_MAX: Duration = Duration::from_secs(5);
 const LINK_PAUSE: Duration = Duration::from_millis(200);
@@ -120,8 +124,9 @@ impl Load {
         Err("no packet came through".into())
     }
 
+    /// Throws away what comes late.
     fn drain(&mut self) -> io::Result<()> {
-        while self.take(Some(LOST_AFTER), |_| {})? > 0 {}
+        while self.take(Some(DRAIN_PAUSE), |_| {})? > 0 {}
         Ok(())
     }
 
@@ -214,6 +219,7 @@ impl Load {
 
     /// All packets, as fast as they go: so many are under way.
     pub(crate) fn pass(&mut self, packets: &[PacketBytes], gauges: &Gauges) -> io::Result<Pass> {
+        self.drain()?;
         let before = gauges.read();
         let begin = ticks(ClockId::Monotonic);
         let (mut rest, mut under_way, mut arrived) = (packets, 0_usize, 0);
@@ -252,8 +258,9 @@ impl Load {
         gauges: &Gauges,
         mut flood: Option<&mut Flood>,
     ) -> Result<Paced, Failure> {
+        self.drain()?;
         let before = gauges.read();
-        let mut latencies = Histogram::new(3)?;
+        let mut latencies = Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3)?;
         let period = Duration::from_secs(1) / rate;
         let count = usize::try_from(span.as_nanos() / period.as_nanos())?;
         let packets = pool.packets.get(..count).ok_or("the pool is too small")?;
@@ -290,16 +297,14 @@ impl Load {
     }
 }
 
-/// Garbage without anything else.
+/// Garbage without anything else, as fast as it goes.
 pub(crate) fn flood_alone(flood: &mut Flood, span: Duration) -> io::Result<()> {
     let begin = ticks(ClockId::Monotonic);
-    loop {
-        let at = ticks(ClockId::Monotonic).saturating_sub(begin);
-        flood.send(at.min(span))?;
-        if at >= span {
-            return Ok(());
-        }
+    while ticks(ClockId::Monotonic).saturating_sub(begin) < span {
+        // More than one burst is always due.
+        flood.send(Duration::MAX)?;
     }
+    Ok(())
 }
 
 /// The gauges when the near side has nothing more to do.

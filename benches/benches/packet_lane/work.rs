@@ -104,7 +104,8 @@ impl Work for Forwarder {
     }
 }
 
-/// What the packet tile does in its turns, as `host/src/packet_tile.rs` has it; there are no requests.
+/// What the packet tile does in its turns, as `host/src/packet_tile.rs` has it; there are no
+/// requests.
 pub(crate) struct Tile {
     relay: PacketRelay,
     keys: Arc<HopKeys>,
