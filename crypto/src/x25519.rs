@@ -84,10 +84,14 @@ pub fn available() -> Backend {
 /// Has [`diffie_hellman_many`] use `backend` from now on, in the whole process. Once, before it is
 /// first called; without, it uses what is [`available`].
 pub fn choose(backend: Backend) -> Result<(), ChooseError> {
+    choose_in(&CHOSEN, backend)
+}
+
+fn choose_in(chosen: &OnceLock<Backend>, backend: Backend) -> Result<(), ChooseError> {
     if backend != Backend::Scalar && backend != available() {
         return Err(ChooseError::Unavailable);
     }
-    if *CHOSEN.get_or_init(|| backend) == backend {
+    if *chosen.get_or_init(|| backend) == backend {
         Ok(())
     } else {
         Err(ChooseError::InUse)

@@ -3,6 +3,7 @@ mod digits;
 mod twin;
 
 use std::io::Write as _;
+use std::sync::OnceLock;
 
 use super::*;
 
@@ -319,16 +320,22 @@ fn as_many_as_both_slices_have() {
     }
 }
 
-/// The one test here that uses the choice of the process.
+/// On a choice of its own: that of the process is made by whichever test comes first.
 #[test]
 fn a_backend_is_chosen_once() {
-    assert_eq!(choose(Backend::Scalar), Ok(()));
-    assert_eq!(choose(Backend::Scalar), Ok(()));
+    let chosen = OnceLock::new();
+    assert_eq!(choose_in(&chosen, Backend::Scalar), Ok(()));
+    assert_eq!(choose_in(&chosen, Backend::Scalar), Ok(()));
     let expected = match available() {
         Backend::Scalar => ChooseError::Unavailable,
         Backend::Avx512Ifma => ChooseError::InUse,
     };
-    assert_eq!(choose(Backend::Avx512Ifma), Err(expected));
+    assert_eq!(choose_in(&chosen, Backend::Avx512Ifma), Err(expected));
+    assert_eq!(choose_in(&OnceLock::new(), available()), Ok(()));
+}
+
+#[test]
+fn what_the_process_chose_computes_the_same() {
     let secret = X25519SecretKey::from_bytes([1; 32]);
     let peers = [2, 3].map(|byte| X25519SecretKey::from_bytes([byte; 32]).public_key());
     let mut shared = [SharedSecret::default(), SharedSecret::default()];
