@@ -23,6 +23,8 @@ use crate::system::Stopwatch;
 
 /// Links that are held: the guard, and another one for requests to the guard itself.
 const GUARD_COUNT: usize = 2;
+/// Requests that may wait for another guard: as many as one client has under way.
+const HELD_COUNT_MAX: usize = 64;
 /// Guards that are tried before the lane counts as closed.
 const GUARD_TRY_COUNT_MAX: usize = 6;
 /// How long links have to open. The first that is there is enough then.
@@ -142,10 +144,14 @@ struct Lane {
     exchange: PacketExchange,
     links: Vec<GuardLink>,
     guard_try_count: usize,
+    /// Relays that did not answer: as many as are tried.
+    avoided: Vec<RelayId>,
     random: SystemRandom,
     begun: Timestamp,
     watch: Stopwatch,
     waiting: BTreeMap<AskId, oneshot::Sender<Outcome>>,
+    /// What waits for a guard other than the node that it asks.
+    held: Vec<(Ask, oneshot::Sender<Outcome>)>,
 }
 
 impl Lane {
@@ -168,10 +174,12 @@ impl Lane {
             exchange,
             links: Vec::new(),
             guard_try_count: 0,
+            avoided: Vec::new(),
             random,
             begun: start.now,
             watch: Stopwatch::start(),
             waiting: BTreeMap::new(),
+            held: Vec::new(),
         })
     }
 
@@ -224,6 +232,7 @@ impl Lane {
         commands: Option<&mut mpsc::Receiver<Command>>,
     ) -> Result<bool, LaneFailure> {
         self.replace_links();
+        self.start_held()?;
         let now = self.now();
         self.exchange.handle_timeout(now, &mut self.random.source());
         self.random.check()?;
@@ -260,11 +269,15 @@ impl Lane {
         }
         for link in self.links.extract_if(.., |link| link.is_down()) {
             self.exchange.remove_guard(link.relay());
+            self.avoided.push(link.relay());
         }
         while self.links.len() < GUARD_COUNT && self.guard_try_count < GUARD_TRY_COUNT_MAX {
             let held: Vec<RelayId> = self.links.iter().map(GuardLink::relay).collect();
             let others = self.directory.relays().filter(|it| !held.contains(&it.id));
-            let others: Vec<_> = others.collect();
+            let avoided = &self.avoided;
+            let (tried, fresh): (Vec<_>, Vec<_>) = others.partition(|it| avoided.contains(&it.id));
+            // Who did not answer is tried again when nobody else is left.
+            let others = if fresh.is_empty() { tried } else { fresh };
             let mut random = self.random.source();
             let bound = u64::try_from(others.len().max(1)).unwrap_or(u64::MAX);
             let index = usize::try_from(draw(&mut random) % bound).unwrap_or(0);
@@ -352,6 +365,41 @@ impl Lane {
                 return Ok(());
             }
         };
+        if self.must_wait(&ask) && self.held.len() < HELD_COUNT_MAX {
+            self.held.push((ask, reply));
+            return Ok(());
+        }
+        self.start(now, ask, reply)
+    }
+
+    /// Whether the one guard that there is is the node that is asked, which must not know us, and another
+    /// link is on its way.
+    fn must_wait(&self, ask: &Ask) -> bool {
+        !self.exchange.has_guard_for(ask.destination) && self.links.iter().any(|it| !it.is_open())
+    }
+
+    /// Begins what waited for a guard, if there is one now, or none will come.
+    fn start_held(&mut self) -> Result<(), LaneFailure> {
+        let now = self.now();
+        for (ask, reply) in core::mem::take(&mut self.held) {
+            if reply.is_closed() {
+                continue;
+            }
+            if self.must_wait(&ask) {
+                self.held.push((ask, reply));
+            } else {
+                self.start(now, ask, reply)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn start(
+        &mut self,
+        now: Timestamp,
+        ask: Ask,
+        reply: oneshot::Sender<Outcome>,
+    ) -> Result<(), LaneFailure> {
         let begun = self.exchange.ask(now, ask, &mut self.random.source());
         self.random.check()?;
         match begun {

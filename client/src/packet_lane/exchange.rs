@@ -286,6 +286,11 @@ impl PacketExchange {
         self.doubts.pop_front()
     }
 
+    /// Whether there is a guard that this relay may be asked through.
+    pub fn has_guard_for(&self, destination: RelayId) -> bool {
+        self.guard_for(destination, 0).is_some()
+    }
+
     /// The guard of an attempt, counted from 0. A guard knows who we are, so it is never the one that is
     /// asked.
     fn guard_for(&self, destination: RelayId, attempt: u32) -> Option<Guard> {
