@@ -19,7 +19,7 @@ pub(super) enum Entry {
         initiation: Box<Initiation>,
     },
     /// Keys.
-    Session { slot: u32, keys: Box<LinkKeys> },
+    Keyed { slot: u32, keys: Box<LinkKeys> },
 }
 
 /// Where a handshake of ours stands.
@@ -260,7 +260,7 @@ impl LinkTable {
     /// The keys under a number.
     pub(super) fn keys_mut(&mut self, index: Option<u32>) -> Option<&mut LinkKeys> {
         match self.entries.get_mut(index?)? {
-            Entry::Session { keys, .. } => Some(keys),
+            Entry::Keyed { keys, .. } => Some(keys),
             Entry::Pending { .. } => None,
         }
     }

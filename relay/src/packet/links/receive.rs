@@ -47,7 +47,7 @@ impl LinkTable {
         datagram: &mut [u8],
     ) -> Result<LinkEvent, DropReason> {
         let index = header.receiver_index;
-        let Some(Entry::Session { slot, keys }) = self.entries.get_mut(index) else {
+        let Some(Entry::Keyed { slot, keys }) = self.entries.get_mut(index) else {
             return Err(DropReason::UnknownLink);
         };
         let slot = *slot;
@@ -175,7 +175,7 @@ impl LinkTable {
             let keys = received.respond(identity, (index, id), now, &mut response);
             failed = keys.is_err();
             let keys = Box::new(keys.ok()?);
-            Some(Entry::Session { slot, keys })
+            Some(Entry::Keyed { slot, keys })
         });
         let Some(index) = index else {
             self.forget_idle_client(slot);
@@ -219,7 +219,7 @@ impl LinkTable {
         }
         let established = established.map_err(drop_reason)?;
         let keys = Box::new(established.keys);
-        *entry = Entry::Session { slot, keys };
+        *entry = Entry::Keyed { slot, keys };
         let keeps_open = self.keeps_open();
         let peer = self.peer_mut(slot).ok_or(DropReason::UnknownLink)?;
         // The number is that of keys now.
