@@ -2,14 +2,17 @@
 
 use core::hint::black_box;
 
-use cepa_benches::{retrieve, store};
+use cepa_benches::{NOW, account, retrieve, store};
 use cepa_crypto::request_signature::{Verifier, retrieve_text};
 use cepa_wire::request::ClientRequest;
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 
 fn parses(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("request");
-    for (name, request) in [("store 2 KiB", store()), ("retrieve, signed", retrieve())] {
+    for (name, request) in [
+        ("store 2 KiB", store()),
+        ("retrieve, signed", retrieve(&account(1), NOW)),
+    ] {
         let json = request.encode_json();
         group.bench_function(BenchmarkId::new("parse JSON", name), |bencher| {
             bencher.iter(|| ClientRequest::parse_json(black_box(&json)).is_ok());
@@ -19,7 +22,7 @@ fn parses(criterion: &mut Criterion) {
             bencher.iter(|| ClientRequest::parse_params(request.method(), black_box(&bt)).is_ok());
         });
     }
-    if let ClientRequest::Retrieve(retrieve) = retrieve()
+    if let ClientRequest::Retrieve(retrieve) = retrieve(&account(1), NOW)
         && let Some(proof) = retrieve.proof
     {
         let text = retrieve_text(&retrieve);

@@ -42,16 +42,15 @@ pub fn store() -> ClientRequest {
     })
 }
 
-/// A retrieve, signed by its owner.
-pub fn retrieve() -> ClientRequest {
-    let owner = account(1);
+/// A retrieve of all messages of an account, signed by it at `now`.
+pub fn retrieve(owner: &Account, now: Timestamp) -> ClientRequest {
     let mut retrieve = Retrieve {
         mailbox: owner.id(),
         namespace: Namespace::INBOX,
         last_hash: None,
         max_count: None,
         max_size: None,
-        timestamp: Some(NOW),
+        timestamp: Some(now),
         proof: None,
     };
     let text = request_signature::retrieve_text(&retrieve);

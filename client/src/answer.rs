@@ -127,24 +127,10 @@ pub fn read_retrieved(body: &Value) -> Result<(Vec<Retrieved>, bool), ClientErro
 
 #[cfg(test)]
 mod tests {
-    use core::net::Ipv4Addr;
-
     use cepa_crypto::NodeKeys;
 
     use super::*;
-
-    fn member(keys: &NodeKeys) -> ServiceNode {
-        ServiceNode {
-            ip: Ipv4Addr::LOCALHOST,
-            port: 1,
-            omq_port: 2,
-            pubkey_ed25519: keys.ed25519_public(),
-            pubkey_x25519: keys.x25519_public(),
-            pubkey_legacy: [0; 32],
-            swarm_id: 0,
-            storage_server_version: ServiceNode::VERSION_DEFAULT,
-        }
-    }
+    use crate::testing::service_node;
 
     fn entry(keys: &NodeKeys, text: &str, hash: &str) -> Value {
         let signature = STANDARD.encode(keys.ed25519().sign(text.as_bytes()).0);
@@ -154,7 +140,7 @@ mod tests {
     #[test]
     fn only_members_with_a_good_signature_over_this_hash_count() {
         let keys: Vec<NodeKeys> = (1..=5).map(|n| NodeKeys::from_seed([n; 32])).collect();
-        let members: Vec<ServiceNode> = keys[..4].iter().map(member).collect();
+        let members: Vec<ServiceNode> = keys[..4].iter().map(service_node).collect();
         let hash = MessageHash([7; 32]);
         let text = hash.to_text();
         let other = MessageHash([8; 32]).to_text();

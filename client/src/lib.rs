@@ -18,6 +18,8 @@ pub mod packet_lane;
 pub mod path;
 pub mod state;
 mod system;
+#[cfg(test)]
+mod testing;
 
 pub use bootstrap::Bootstrap;
 pub use client::{

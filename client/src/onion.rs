@@ -139,30 +139,16 @@ impl Onion {
 
 #[cfg(test)]
 mod tests {
-    use core::net::Ipv4Addr;
-
     use cepa_crypto::NodeKeys;
     use cepa_crypto::onion_v2::peel;
 
     use super::*;
-
-    fn node(keys: &NodeKeys) -> ServiceNode {
-        ServiceNode {
-            ip: Ipv4Addr::LOCALHOST,
-            port: 1,
-            omq_port: 2,
-            pubkey_ed25519: keys.ed25519_public(),
-            pubkey_x25519: keys.x25519_public(),
-            pubkey_legacy: [0; 32],
-            swarm_id: 0,
-            storage_server_version: ServiceNode::VERSION_DEFAULT,
-        }
-    }
+    use crate::testing::service_node;
 
     #[test]
     fn each_hop_peels_its_layer_and_learns_only_the_next() {
         let keys: Vec<NodeKeys> = (1..=4).map(|n| NodeKeys::from_seed([n; 32])).collect();
-        let nodes: Vec<ServiceNode> = keys.iter().map(node).collect();
+        let nodes: Vec<ServiceNode> = keys.iter().map(service_node).collect();
         for enc_type in [EncType::XChaCha20, EncType::AesGcm] {
             let mut count = 0;
             let random = || {
@@ -216,7 +202,7 @@ mod tests {
     #[test]
     fn answers_that_are_none_are_refused() {
         let keys = NodeKeys::from_seed([1; 32]);
-        let onion = wrap_request(&[], &node(&keys), b"", EncType::AesGcm, || {
+        let onion = wrap_request(&[], &service_node(&keys), b"", EncType::AesGcm, || {
             Ok(([1; 32], [1; 24]))
         })
         .unwrap();

@@ -21,11 +21,10 @@ use core::time::Duration;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
-use cepa_benches::{PAYLOAD_SIZE, account};
+use cepa_benches::{PAYLOAD_SIZE, account, retrieve};
 use cepa_client::onion::wrap_request;
-use cepa_crypto::request_signature::retrieve_text;
 use cepa_wire::onion::EncType;
-use cepa_wire::request::{ClientRequest, Proof, Retrieve, Store};
+use cepa_wire::request::{ClientRequest, Store};
 use cepa_wire::{Mailbox, Namespace, ServiceNode, Timestamp};
 use clap::Parser;
 
@@ -77,23 +76,6 @@ fn mailbox(number: u64) -> Mailbox {
     let mailboxes =
         MAILBOXES.get_or_init(|| (100..).take(COUNT).map(|n| account(n).id()).collect());
     mailboxes[usize::try_from(number & 0xffff).unwrap_or(0) % COUNT]
-}
-
-/// The one message of another account.
-fn retrieve() -> ClientRequest {
-    let owner = account(2);
-    let mut retrieve = Retrieve {
-        mailbox: owner.id(),
-        namespace: Namespace::INBOX,
-        last_hash: None,
-        max_count: None,
-        max_size: None,
-        timestamp: Some(now()),
-        proof: None,
-    };
-    let signature = owner.ed25519().sign(retrieve_text(&retrieve).as_bytes());
-    retrieve.proof = Some(Proof::owner(Some(owner.ed25519().public_key()), signature));
-    ClientRequest::Retrieve(retrieve)
 }
 
 /// A request of 2 KiB in an onion: the destination answers it in short.
@@ -162,7 +144,7 @@ fn main() {
     }
     if is_asked("retrieve") {
         nodes.put(&account(2));
-        let asking = retrieve().encode_json();
+        let asking = retrieve(&account(2), now()).encode_json();
         let retrieved = load.run(rpc, |_| asking.clone());
         row("retrieve one of 2 KiB, signed", &retrieved, 0, "253", "80");
     }

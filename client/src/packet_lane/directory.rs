@@ -147,21 +147,12 @@ pub(super) mod tests {
     use cepa_wire::packet::epoch::Epoch;
 
     use super::*;
+    use crate::testing::service_node;
 
     const LENGTH: EpochLength = EpochLength::from_secs(60).unwrap();
 
     pub(in super::super) fn node(number: u8) -> ServiceNode {
-        let keys = NodeKeys::from_seed([number; 32]);
-        ServiceNode {
-            ip: Ipv4Addr::LOCALHOST,
-            port: 1,
-            omq_port: 2,
-            pubkey_ed25519: keys.ed25519_public(),
-            pubkey_x25519: keys.x25519_public(),
-            pubkey_legacy: [0; 32],
-            swarm_id: 0,
-            storage_server_version: ServiceNode::VERSION_DEFAULT,
-        }
+        service_node(&NodeKeys::from_seed([number; 32]))
     }
 
     /// A descriptor of epoch 10 of a minute each.

@@ -31,11 +31,10 @@ impl Routes<'_> {
         destination: RelayId,
         random: &mut impl FnMut(&mut [u8]),
     ) -> Option<Route> {
-        let count = self.settings.hop_count().checked_sub(2)?;
-        let mut middles = self.middles([guard, destination], count, random)?;
-        middles.insert(0, guard);
-        middles.push(destination);
-        self.route(&middles, random)
+        let mut path = self.between(guard, destination, random)?;
+        path.insert(0, guard);
+        path.push(destination);
+        self.route(&path, random)
     }
 
     /// From a destination to the guard: the destination itself is no hop of it.
@@ -45,10 +44,20 @@ impl Routes<'_> {
         destination: RelayId,
         random: &mut impl FnMut(&mut [u8]),
     ) -> Option<Route> {
+        let mut path = self.between(guard, destination, random)?;
+        path.push(guard);
+        self.route(&path, random)
+    }
+
+    /// The relays of a path between its guard and its destination.
+    fn between(
+        &self,
+        guard: RelayId,
+        destination: RelayId,
+        random: &mut impl FnMut(&mut [u8]),
+    ) -> Option<Vec<RelayId>> {
         let count = self.settings.hop_count().checked_sub(2)?;
-        let mut middles = self.middles([guard, destination], count, random)?;
-        middles.push(guard);
-        self.route(&middles, random)
+        self.middles([guard, destination], count, random)
     }
 
     /// From the guard to the guard, with as many relays between as a request passes and its answer.
