@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The import table of ARCHITECTURE.md: what each crate may name of ours.
-const MAY_IMPORT: [(&str, &[&str]); 13] = [
+const MAY_IMPORT: [(&str, &[&str]); 14] = [
     ("tls", &[]),
     ("wire", &[]),
     ("crypto", &["wire"]),
@@ -28,6 +28,7 @@ const MAY_IMPORT: [(&str, &[&str]); 13] = [
     ("node", ALL),
     ("lab", &["wire", "crypto"]),
     ("benches", ALL),
+    ("xtask", &[]),
 ];
 
 const ALL: &[&str] = &[
@@ -307,20 +308,23 @@ fn there_is_no_mod_rs() {
 fn every_fuzz_target_is_seeded_and_run() {
     let fuzz = root().join("fuzz");
     let manifest = read_toml(&fuzz.join("Cargo.toml"));
-    let binaries = manifest["bin"].as_array().unwrap();
-    let script = read(&fuzz.join("run_seeds.sh"));
+    let dictionaries = read_toml(&fuzz.join("dictionaries/targets.toml"));
+    let mut names = BTreeSet::new();
     let mut paths = BTreeSet::new();
-    for binary in binaries {
+    for binary in manifest["bin"].as_array().unwrap() {
         let name = binary["name"].as_str().unwrap();
+        names.insert(name);
         paths.insert(fuzz.join(binary["path"].as_str().unwrap()));
         let seeds = fuzz.join("seeds").join(name);
         let count = fs::read_dir(&seeds).map_or(0, Iterator::count);
         assert!(count > 0, "{} has no seed", seeds.display());
-        // Named one by one, or found by a loop over the targets or the seeds.
-        let is_run = script.contains(name)
-            || script.contains("fuzz_targets/*.rs")
-            || script.contains("seeds/*");
-        assert!(is_run, "run_seeds.sh does not run {name}");
+        let dictionary = dictionaries.get(name).and_then(|value| value.as_str());
+        let dictionary = dictionary.unwrap_or_else(|| panic!("{name} has no dictionary"));
+        let file = fuzz.join("dictionaries").join(format!("{dictionary}.dict"));
+        check_dictionary(&file);
+    }
+    for name in dictionaries.keys() {
+        assert!(names.contains(name.as_str()), "{name} is no fuzz target");
     }
     for entry in fs::read_dir(fuzz.join("fuzz_targets")).unwrap() {
         let path = entry.unwrap().path();
@@ -331,6 +335,28 @@ fn every_fuzz_target_is_seeded_and_run() {
             path.display()
         );
     }
+    // Both take every target that the manifest names; what must crash is none of them.
+    let checks = read(&root().join(".ci/run"));
+    assert!(checks.contains("cargo xtask fuzz\n"));
+    let script = read(&root().join(".clusterfuzzlite/build.sh"));
+    assert!(script.contains("cargo fuzz list"));
+    assert!(!names.contains("canary"));
+}
+
+/// Every line is a comment or `"a token"` with plain escapes.
+fn check_dictionary(path: &Path) {
+    let text = read(path);
+    let mut count = 0;
+    for line in text.lines() {
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let token = line.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+        let is_plain = token.is_some_and(|token| !token.is_empty() && !token.contains('"'));
+        assert!(is_plain, "{}: {line}", path.display());
+        count += 1;
+    }
+    assert!(count > 0, "{} is empty", path.display());
 }
 
 #[test]
@@ -359,7 +385,7 @@ fn the_checks_run_what_is_promised() {
         "cargo fmt --all -- --check",
         "cargo clippy --workspace --all-targets -- -D warnings",
         "cargo test --workspace",
-        "fuzz/run_seeds.sh",
+        "cargo xtask fuzz",
         "cargo doc --workspace --no-deps",
         "cargo run --release -- devnet --once",
     ] {
