@@ -1,8 +1,10 @@
 //! What developers and CI run: `cargo xtask --help`.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod fault;
 mod fuzz;
+mod instructions;
 mod machine;
 mod screen;
 
@@ -22,11 +24,15 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Fuzz(fuzz::Options),
+    Bench(bench::Options),
+    Instructions(instructions::Options),
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Bench(options) => bench::run(&options),
+        Command::Instructions(options) => instructions::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,7 @@
+//! Inputs of the benchmarks whose instructions are counted: always the same bytes.
+#![forbid(unsafe_code)]
+
+pub mod onion;
+#[path = "../../src/packet_lane.rs"]
+pub mod packet_lane;
+pub mod storage;
