@@ -29,6 +29,8 @@ pub(crate) struct Options {
 const BASELINE: &str = "benches/instructions.toml";
 /// Per cent above the baseline that are let pass, unless the table `tolerance` says otherwise.
 const TOLERANCE: f64 = 3.0;
+/// Per cent that arithmetic may be off by.
+const ROUNDING: f64 = 1e-6;
 
 type Counts = BTreeMap<String, u64>;
 
@@ -200,10 +202,10 @@ fn compare(baseline: &Baseline, counts: &Counts) -> (Vec<String>, bool) {
         };
         let change = per_cent(*before, *count);
         let tolerance = baseline.tolerances.get(name).copied().unwrap_or(TOLERANCE);
-        let verdict = if change > tolerance {
+        let verdict = if change > tolerance + ROUNDING {
             has_risen = true;
             format!(", ROSE from {before} by {change:.2} %, more than {tolerance} %")
-        } else if change < -tolerance {
+        } else if change < -tolerance - ROUNDING {
             format!(", fell from {before} by {:.2} %: --update", -change)
         } else if change == 0.0 {
             String::new()
