@@ -392,6 +392,7 @@ fn the_checks_run_what_is_promised() {
         "cargo clippy --workspace --all-targets -- -D warnings",
         "cargo test --workspace",
         "cargo xtask fuzz",
+        "cargo xtask instructions",
         "cargo doc --workspace --no-deps",
         "cargo run --release -- devnet --once",
     ] {
