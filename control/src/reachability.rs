@@ -13,8 +13,8 @@ use core::sync::atomic::Ordering;
 use core::time::Duration;
 use std::sync::Arc;
 
+use cepa_meter::count;
 use cepa_relay::Counters;
-use cepa_relay::counters::count;
 use cepa_wire::ServiceNode;
 use cepa_wire::oxend::OxendView;
 use futures_util::StreamExt as _;

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use cepa_relay::counters::count;
+use cepa_meter::count;
 use cepa_wire::answer::Answer;
 use futures_rustls::TlsAcceptor;
 use futures_util::future::{Either, select};

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use cepa_crypto::curve::Connection;
-use cepa_relay::counters::count;
+use cepa_meter::count;
 use cepa_wire::{Ed25519PublicKey, ServiceNode, X25519PublicKey};
 use futures_util::future::{Either, select};
 use glommio::net::TcpStream;

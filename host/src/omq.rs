@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use cepa_relay::counters::count;
+use cepa_meter::count;
 use cepa_swarm::Origin;
 use cepa_wire::answer::{Answer, Body};
 use cepa_wire::omq;

@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
+use cepa_meter::count;
 use cepa_relay::PeerIndex;
-use cepa_relay::counters::count;
 use cepa_relay::onion::{self, Hop, Refusal, ReturnLayer, Sealed, Step, read_peer_answer};
 use cepa_swarm::limits::ONION_TIMEOUT;
 use cepa_wire::Ed25519PublicKey;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use cepa_crypto::packet::BuiltPacket;
-use cepa_relay::counters::count;
+use cepa_meter::count;
 use cepa_relay::packet::answers::answer_packets;
 use cepa_wire::answer::Answer;
 use cepa_wire::packet::reassembler::Message;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cepa_relay::counters::count;
+use cepa_meter::count;
 use cepa_storage::{Outcome, StoreFault, Ticket};
 use cepa_swarm::exchange::{Action, Event, Exchange, Local, Origin};
 use cepa_swarm::limits::MEMBER_TIMEOUT;

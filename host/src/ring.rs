@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::subscribers::Added;
+use cepa_meter::count;
 use cepa_relay::Counters;
-use cepa_relay::counters::count;
 use cepa_storage::{Command, Outcome, StoreFault};
 use futures_channel::oneshot;
 use glommio::channels::shared_channel::{

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use cepa_meter::count;
 use cepa_relay::Counters;
-use cepa_relay::counters::count;
 use cepa_storage::territory::Territory;
 use cepa_storage::{Command, Outcome, Report, Settings, Shard, Statistics, StoreFault, Ticket};
 use cepa_swarm::monitor::Subscriptions;

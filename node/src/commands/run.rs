@@ -21,9 +21,9 @@ use cepa_control::oxend::OurNode;
 use cepa_control::{Config, Endpoint, metrics, seed};
 use cepa_crypto::NodeKeys;
 use cepa_edge::proxy::{self, ServerProxy};
-use cepa_host::{EdgeLimits, NetworkView, NodeSettings, Outside, RateLimit, StoreBoard};
+use cepa_host::{EdgeLimits, NetworkView, NodeSettings, Outside, RateLimit};
+use cepa_meter::Sample;
 use cepa_relay::Counters;
-use cepa_relay::counters::Sample;
 use cepa_storage::{Durability, Settings};
 use cepa_wire::request::Network;
 use tokio::runtime::{Builder, Runtime};
@@ -93,14 +93,15 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     info!("listening");
     supervisor.ready();
 
-    let stores = running.stores();
+    let (stores, shards) = (running.stores(), running.stores());
     let quic = doors.counters();
     let counted = move || {
         let quic = quic.iter().flat_map(|quic| quic.snapshot());
         let packets = packets_counted.iter();
         let packets = packets.flat_map(|counted| counted.snapshot());
         let all = counters.snapshot().into_iter();
-        all.chain(quic).chain(packets).collect()
+        let stored = shards.report().samples();
+        all.chain(stored).chain(quic).chain(packets).collect()
     };
     runtime.block_on(async {
         tokio::select! {
@@ -108,7 +109,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
             () = parent_exit(arguments.exit_with_parent) => {}
             never = source.watch(duties) => never,
             never = packet::run(lane, Arc::clone(&view)) => never,
-            never = control.serve(Arc::clone(&view), counted, running.stores()) => never,
+            never = control.serve(Arc::clone(&view), counted) => never,
             never = supervisor.watch(|| stores.are_tiles_alive()) => never,
         }
     });
@@ -258,12 +259,11 @@ impl Control {
     async fn serve(
         self,
         view: Arc<ArcSwap<NetworkView>>,
-        counters: impl Fn() -> Vec<Sample> + Send + Sync + 'static,
-        stores: Arc<StoreBoard>,
+        samples: impl Fn() -> Vec<Sample> + Send + Sync + 'static,
     ) -> ! {
         let admin = async {
             match self.admin {
-                Some(endpoint) => metrics::serve(endpoint, counters, move || stores.report()).await,
+                Some(endpoint) => metrics::serve(endpoint, samples).await,
                 None => future::pending().await,
             }
         };

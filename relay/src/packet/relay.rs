@@ -36,7 +36,6 @@ use super::links::{LinkConfig, LinkEvent, LinkName, LinkPeer, LinkStats, LinkTab
 use super::peeler::{Destination, Peeler, Step};
 use super::replay_epochs::{Clearing, ReplayFilters};
 use super::terminal::{Delivered, Terminal};
-use crate::counters::Sample;
 
 /// Slices of a replay filter that are emptied in one turn: less than a tenth of a millisecond.
 const CLEARED_SLICE_COUNT: usize = 8;
@@ -68,7 +67,7 @@ impl Default for RelaySettings {
     }
 }
 
-crate::counters! {
+cepa_meter::counters! {
     /// Written by packet tiles, read by control. What ended otherwise is in [`DropCounters`].
     pub struct PacketCounters, named "packet_";
     /// Packets that were peeled, whatever became of them.
@@ -105,8 +104,9 @@ crate::counters! {
     waiting: gauge,
     /// Clients with a link.
     clients: gauge,
-    /// Share of the bits of the replay filter of this epoch that are set, of a thousand.
-    replay_fill_permille: gauge,
+    /// Share of the bits of the replay filter of this epoch that are set; of two thirds, every third packet would be
+    /// dropped as a replay that is none.
+    replay_fill_ratio: gauge / 1000,
 }
 
 /// What tiles count.
@@ -122,7 +122,7 @@ pub struct Counted {
 
 impl Counted {
     /// All of it.
-    pub fn snapshot(&self) -> Vec<Sample> {
+    pub fn snapshot(&self) -> Vec<cepa_meter::Sample> {
         let mut samples = self.packets.snapshot();
         samples.extend(self.drops.snapshot());
         samples.extend(self.io.snapshot());
@@ -451,7 +451,7 @@ impl PacketRelay {
     pub fn measure_replay_fill(&self, keys: &HopKeys) {
         let fill = self.replay.fill_permille(keys.epoch());
         let fill = usize::try_from(fill).unwrap_or_default();
-        set(&self.counted.packets.replay_fill_permille, fill);
+        set(&self.counted.packets.replay_fill_ratio, fill);
     }
 
     /// Prepares the filter of the next epoch as soon as no key of the one before this is taken, bit by bit. And
