@@ -52,6 +52,11 @@ impl Links {
         }
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.by_peer.borrow().len()
+    }
+
     fn held(&self, peer: &X25519PublicKey) -> Option<Rc<Link>> {
         self.by_peer
             .borrow()

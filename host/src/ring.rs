@@ -103,6 +103,11 @@ impl Rings {
         receiver.await.unwrap_or(Outcome::Failed(StoreFault::Busy))
     }
 
+    /// Commands that wait for their outcome at another executor.
+    pub(crate) fn waiting_count(&self) -> usize {
+        self.waiting.borrow().len()
+    }
+
     /// Sends an outcome back.
     pub(crate) fn send_outcome(&self, to: usize, id: u64, outcome: Outcome) {
         self.send(to, Crossing::Outcome { id, outcome });

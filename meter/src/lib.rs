@@ -7,6 +7,7 @@
 //! written, and samples, from which whoever knows a text format writes that.
 #![forbid(unsafe_code)]
 
+pub mod bounds;
 mod declare;
 mod family;
 mod histogram;

@@ -1,7 +1,45 @@
 //! How often each thing happened: one counter for every way an onion or a request can end. And how much
 //! there is of something now: gauges.
 
-cepa_meter::counters! {
+use cepa_meter::bounds::{BATCH, LATENCY};
+use cepa_meter::{counters, labels};
+
+labels! {
+    /// How a request came.
+    pub enum Via, named "via";
+    /// As `POST /storage_rpc/v1`.
+    Https "https",
+    /// As a command of a client's OMQ connection.
+    Omq "omq",
+    /// As a command of a client's QUIC connection.
+    Quic "quic",
+    /// In an onion.
+    Onion "onion",
+    /// As packets.
+    Packet "packet",
+    /// From a member of the swarm.
+    Member "member",
+}
+
+labels! {
+    /// Who an onion came from.
+    pub enum OnionFrom, named "from";
+    /// A client: we are the guard.
+    Client "client",
+    /// Another relay.
+    Relay "relay",
+}
+
+labels! {
+    /// What a command does with the message log.
+    pub enum Work, named "work";
+    /// It changes something, and is answered when that is durable.
+    Change "change",
+    /// It reads messages.
+    Read "read",
+}
+
+counters! {
     /// Written by shards, read by control.
     pub struct Counters, named "";
     /// Onions passed to the next relay.
@@ -136,4 +174,19 @@ cepa_meter::counters! {
     peer_unreachable,
     /// Commands between shards dropped because the ring was full.
     ring_dropped,
+    /// Seconds from a request that was read to its answer, by how it came: what waits for members and the disk is
+    /// in it, what the network takes is not.
+    request_seconds: histogram_each(Via, LATENCY),
+    /// Seconds from an onion that was read to its answer, by who it came from: with all that other relays and
+    /// servers took.
+    onion_seconds: histogram_each(OnionFrom, LATENCY),
+    /// Onions whose Diffie-Hellman was computed at once: eight cost about as much as one.
+    onion_batch_size: histogram(BATCH),
+    /// Seconds that a member took to answer what was forwarded to it; who did not answer is in
+    /// `cepa_member_timeout_total`.
+    member_seconds: histogram(LATENCY),
+    /// Seconds from a command that was given to the message log to its outcome: of a change, that it is durable.
+    store_command_seconds: histogram_each(Work, LATENCY),
+    /// Requests of QUIC and of packets that wait for a shard to take them up.
+    gate_waiting: gauge,
 }

@@ -100,7 +100,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
         let packets = packets_counted.iter();
         let packets = packets.flat_map(|counted| counted.snapshot());
         let all = counters.snapshot().into_iter();
-        let stored = shards.report().samples();
+        let stored = shards.samples();
         all.chain(stored).chain(quic).chain(packets).collect()
     };
     runtime.block_on(async {
