@@ -17,8 +17,10 @@ pub mod packet_lane;
 mod peer_https;
 pub mod reachability;
 pub mod seed;
+pub mod standing;
 
 pub use config::{Config, NetworkSource};
 pub use endpoint::Endpoint;
 pub use network_file::{Network, NetworkFile};
+pub use standing::Standing;
 pub use oxend::{OxendAddress, OxendClient, OxendHandle, OxendView};
