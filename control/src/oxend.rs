@@ -37,12 +37,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::reachability::{self, PeerTests};
 use crate::standing::Standing;
-use std::sync::Arc;
 pub use address::{OxendAddress, OxendAddressError};
 pub use bootstrap::{Bootstrap, BootstrapNode, BootstrapNodeError};
 pub use cepa_wire::oxend::OxendView;
 use driver::{Ask, News};
 pub use keys::fetch_keys;
+use std::sync::Arc;
 
 /// How long oxend may take to answer: OMQ's own limit.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
@@ -193,7 +193,10 @@ impl OxendClient {
 }
 
 /// Tells when connections come and go.
-async fn watch_connections(mut connections: watch::Receiver<Option<u64>>, standing: &Standing) -> ! {
+async fn watch_connections(
+    mut connections: watch::Receiver<Option<u64>>,
+    standing: &Standing,
+) -> ! {
     loop {
         let is_connected = connections.borrow_and_update().is_some();
         standing.handle_connected(is_connected);

@@ -182,7 +182,9 @@ impl Inner {
             now.saturating_duration_since(at)
         };
         let kinds = [Kind::Https, Kind::Omq, Kind::Quic].into_iter();
-        let tests = kinds.zip(self.tests).filter(|(_, tests)| tests.count.is_some());
+        let tests = kinds
+            .zip(self.tests)
+            .filter(|(_, tests)| tests.count.is_some());
         let silent: Vec<_> = tests
             .map(|(kind, tests)| (label(kind), millis(since(tests.heard))))
             .collect();
@@ -190,7 +192,9 @@ impl Inner {
         let proof = registration.and_then(|registration| registration.last_proof);
         let proof_age = proof.map(|at| now_unix.saturating_sub(at));
         let left = |limit: Duration, passed: u64| millis(limit).saturating_sub(passed);
-        let by_tests = silent.iter().map(|(_, silent)| left(UNREACHABLE_MAX, *silent));
+        let by_tests = silent
+            .iter()
+            .map(|(_, silent)| left(UNREACHABLE_MAX, *silent));
         let by_proof = proof_age.map(|age| left(PROOF_LIFETIME, age.saturating_mul(1000)));
         let by_ping = left(UNPROVEN_MAX, millis(since(self.pinged)));
         // Nobody votes on who does not serve.
@@ -255,7 +259,11 @@ mod tests {
         let ends = |after| told(&standing, minutes(after)).decommission_in_seconds;
         assert_eq!(ends(15), Some(60 * 60 * 1000));
         // Nobody has tested the one port that is watched.
-        let counts = [(Kind::Https, Some(0)), (Kind::Omq, None), (Kind::Quic, None)];
+        let counts = [
+            (Kind::Https, Some(0)),
+            (Kind::Omq, None),
+            (Kind::Quic, None),
+        ];
         standing.handle_tests(counts);
         assert_eq!(ends(15), Some(50 * 60 * 1000));
         assert_eq!(ends(66), Some(0));
@@ -277,9 +285,21 @@ mod tests {
     #[test]
     fn a_test_that_came_is_heard() {
         let standing = Standing::new();
-        let counts = |https| [(Kind::Https, Some(https)), (Kind::Omq, Some(0)), (Kind::Quic, None)];
+        let counts = |https| {
+            [
+                (Kind::Https, Some(https)),
+                (Kind::Omq, Some(0)),
+                (Kind::Quic, None),
+            ]
+        };
         standing.handle_tests(counts(0));
-        assert!(standing.lock().tests.iter().all(|tests| tests.heard.is_none()));
+        assert!(
+            standing
+                .lock()
+                .tests
+                .iter()
+                .all(|tests| tests.heard.is_none())
+        );
         standing.handle_tests(counts(1));
         let heard = standing.lock().tests.map(|tests| tests.heard.is_some());
         assert_eq!(heard, [true, false, false]);

@@ -26,6 +26,7 @@ const REPORT_PERIOD: Duration = Duration::from_secs(1);
 const SURVEY_PERIOD: Duration = Duration::from_mins(1);
 
 /// A place for each tile.
+#[derive(Default)]
 pub struct StoreBoard {
     places: Box<[Place]>,
 }

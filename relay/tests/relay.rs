@@ -163,7 +163,7 @@ impl Node {
         let samples = self.counted.packets.snapshot();
         samples
             .iter()
-            .find(|sample| sample.name() == format!("cepa_{name}_total"))
+            .find(|sample| sample.name().trim_end_matches("_total") == format!("cepa_{name}"))
             .unwrap()
             .recorded()
     }

@@ -261,7 +261,11 @@ mod tests {
     fn a_node_finds_what_the_chain_says_of_it() {
         let mut proven = with(11, "last_uptime_proof", 1_700_000_000.into());
         proven["earned_downtime_blocks"] = 60.into();
-        let body = body(&json!([state(10), proven, with(12, "active", false.into())]));
+        let body = body(&json!([
+            state(10),
+            proven,
+            with(12, "active", false.into())
+        ]));
         let found = |legacy| Registration::find(&body, &[legacy; 32]);
         let plain = Registration {
             is_active: true,
