@@ -10,9 +10,14 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
+
+use cepa_crypto::{NodeKeys, SecretKeys};
+use cepa_lab::{Chain, Listen, Oxend};
+use cepa_wire::ServiceNode;
 
 /// The labels that there are; a new one is looked at by whoever adds it here.
 const LABELS: [&str; 9] = [
@@ -249,6 +254,88 @@ fn check_comment(documented: &BTreeMap<String, Documented>, comment: &str) {
     }
 }
 
+fn check(documented: &BTreeMap<String, Documented>, text: &str) {
+    for line in text.lines() {
+        match line.strip_prefix("# ") {
+            Some(comment) => check_comment(documented, comment),
+            None => check_line(documented, line),
+        }
+    }
+}
+
+/// A port that nobody listens on.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// A node with a chain daemon; it ends with this.
+struct Node(Child);
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+#[test]
+fn how_a_node_stands_with_its_chain_daemon_is_documented_too() {
+    let documented = documented();
+    let directory = tempfile::tempdir().unwrap();
+    let [port, omq_port, admin_port] = core::array::from_fn(|_| free_port());
+    let keys = NodeKeys::from_seed([5; 32]);
+    let chain = Chain::new();
+    chain.add(ServiceNode {
+        ip: Ipv4Addr::LOCALHOST,
+        port,
+        omq_port,
+        pubkey_ed25519: keys.ed25519_public(),
+        pubkey_x25519: keys.x25519_public(),
+        pubkey_legacy: keys.legacy_public(),
+        swarm_id: 7,
+        storage_server_version: ServiceNode::VERSION_DEFAULT,
+    });
+    let listen = Listen::Ipc(directory.path().join("oxend.sock"));
+    let oxend = Oxend::start(&chain, SecretKeys::from_seed([5; 32]), listen).unwrap();
+    let config = directory.path().join("cepa.toml");
+    let text = format!(
+        "bind_ip = \"127.0.0.1\"\nhttps_port = {port}\nomq_port = {omq_port}\n\
+         data_dir = \"data\"\noxend = \"{}\"\nshard_cpus = [0]\nsegment_size_mib = 4\n\
+         admin_listen = \"127.0.0.1:{admin_port}\"\n",
+        oxend.address()
+    );
+    fs::write(&config, text).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cepa"));
+    command.args(["run", "--config"]).arg(config);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let _node = Node(command.spawn().unwrap());
+    let address = format!("127.0.0.1:{admin_port}");
+    let expected = [
+        "cepa_ready 1",
+        "cepa_node_active 1",
+        "cepa_oxend_connected 1",
+        "cepa_oxend_pings_accepted_total 1",
+        "cepa_peers_failing 0",
+        "cepa_swarm_members 1",
+    ];
+    let holds = |text: &str| {
+        expected
+            .iter()
+            .all(|line| text.lines().any(|it| it == *line))
+    };
+    let told = (0..600).find_map(|_| {
+        thread::park_timeout(Duration::from_millis(50));
+        let is_there = TcpStream::connect(&address).is_ok();
+        let text = is_there.then(|| scrape(&address))?;
+        (holds(&text) && text.contains("peer_test_silent_seconds{kind=")).then_some(text)
+    });
+    let told = told.unwrap_or_else(|| panic!("{}", scrape(&address)));
+    check(&documented, &told);
+    assert!(told.contains("\ncepa_decommission_in_seconds "));
+    assert!(!told.contains(&hex::encode(keys.legacy_public())));
+}
+
 #[test]
 fn what_nodes_tell_is_documented_and_names_nobody() {
     let documented = documented();
@@ -256,12 +343,7 @@ fn what_nodes_tell_is_documented_and_names_nobody() {
     let scrapes = devnet.scrapes();
     assert_eq!(scrapes.len(), 4);
     for text in &scrapes {
-        for line in text.lines() {
-            match line.strip_prefix("# ") {
-                Some(comment) => check_comment(&documented, comment),
-                None => check_line(&documented, line),
-            }
-        }
+        check(&documented, text);
     }
     // What happened on the way to holding is there, at one of them at least.
     let total = |begin: &str| -> f64 {
