@@ -309,7 +309,7 @@ fn how_a_node_stands_with_its_chain_daemon_is_documented_too() {
     let text = format!(
         "bind_ip = \"127.0.0.1\"\nhttps_port = {port}\nomq_port = {omq_port}\n\
          data_dir = \"data\"\noxend_rpc = \"{}\"\nshard_cpus = [0]\nsegment_size_mib = 4\n\
-         admin_listen = \"127.0.0.1:{admin_port}\"\n",
+         testnet = true\nadmin_listen = \"127.0.0.1:{admin_port}\"\n",
         oxend.address()
     );
     fs::write(&config, text).unwrap();
@@ -378,7 +378,7 @@ fn what_nodes_tell_is_documented_and_names_nobody() {
         "cepa_packet_epoch_left_seconds",
         "cepa_disk_free_bytes",
         "cepa_process_resident_memory_bytes",
-        "cepa_process_cpu_seconds_total{tile=\"shard-0\"}",
+        "cepa_process_cpu_seconds_total{tile=\"control\"}",
         "cepa_shards",
         "cepa_swarm_members",
     ] {
