@@ -54,6 +54,15 @@ impl Supervisor {
         self.tell("READY=1\nSTATUS=running");
     }
 
+    /// The node reads its config again; [`Self::ready`] ends that.
+    pub(super) fn reloading(&self) {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let micros = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;
+        self.tell(&format!(
+            "RELOADING=1\nMONOTONIC_USEC={micros}\nSTATUS=reading the config again"
+        ));
+    }
+
     /// How it is, in a line for `systemctl status`.
     pub(super) fn status(&self, text: &str) {
         self.tell(&format!("STATUS={}", text.replace('\n', " ")));
