@@ -49,6 +49,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     packet::choose_x25519(config.packet.x25519)?;
     let supervisor = Supervisor::from_environment()?;
     let runtime = control_runtime()?;
+    let hangups = runtime.block_on(async { reload::listen() })?;
     supervisor.status("waiting for the node's keys");
     // While the chain daemon keeps us waiting, a signal ends the process: nothing has begun.
     let keys = runtime.block_on(source::find_keys(&config))?;
@@ -61,18 +62,10 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     // The node starts after the endpoints: if a port of theirs is taken, nothing is to be undone.
     let control = runtime.block_on(Control::bind(&config))?;
     let servers = server_proxy(config.proxy_exceptions.clone())?;
-    let hangups = runtime.block_on(async { reload::listen() })?;
     let quic = config
         .quic
         .then(|| SocketAddr::from((config.bind_ip, config.omq_port)));
-    let duties = source::Watch {
-        us: OurNode::new(&keys, config.https_port, config.omq_port),
-        key: keys.ed25519().clone(),
-        has_quic: config.quic,
-        bootstrap: source::bootstrap(&config),
-        counters: Arc::clone(&counters),
-        view: Arc::clone(&view),
-    };
+    let duties = duties(&config, &keys, &counters, &view);
     let (outside, outgoing) = Outside::new(source.oxend().is_some(), true);
     let address = view.load().view.us().map(|node| node.ip);
     let (lane, packet) = packet::make(&config, &keys, address)?.unzip();
@@ -125,6 +118,23 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     info!("stopping");
     runtime.block_on(stop::stop(running, &mut signals, &supervisor))?;
     doors.close()
+}
+
+/// What the watch over the network needs.
+fn duties(
+    config: &Config,
+    keys: &NodeKeys,
+    counters: &Arc<Counters>,
+    view: &Arc<ArcSwap<NetworkView>>,
+) -> source::Watch {
+    source::Watch {
+        us: OurNode::new(keys, config.https_port, config.omq_port),
+        key: keys.ed25519().clone(),
+        has_quic: config.quic,
+        bootstrap: source::bootstrap(config),
+        counters: Arc::clone(counters),
+        view: Arc::clone(view),
+    }
 }
 
 /// Says what looks like a mistake.

@@ -250,7 +250,7 @@ impl ConfigArguments {
         if let NetworkSource::File(file) = &config.network {
             files.push(file.clone());
         }
-        let absolute = files.iter().map(|file| path::absolute(file));
+        let absolute = files.iter().map(path::absolute);
         absolute.filter_map(Result::ok).collect()
     }
 }
@@ -352,10 +352,9 @@ impl ServerArguments {
         for (name, value) in &self.given {
             problems.extend(options.add(name, value).err());
         }
-        match self.config_file(&options, home.as_path()) {
-            Ok(Some(file)) => problems.extend(options.examine_file(&file)),
-            // The data directory is at fault: the config tells it.
-            Ok(None) | Err(_) => {}
+        // If the data directory is at fault, the config tells it.
+        if let Ok(Some(file)) = self.config_file(&options, home.as_path()) {
+            problems.extend(options.examine_file(&file));
         }
         let (reading, more) = options.examine(&home);
         problems.extend(more);
