@@ -9,6 +9,7 @@ mod table;
 
 use core::net::{Ipv4Addr, SocketAddr};
 use core::num::NonZeroU16;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{self, Path, PathBuf};
@@ -185,18 +186,25 @@ pub struct Reading {
     /// The config; a key that is malformed has its default here. None if a key is missing that has
     /// none.
     pub config: Option<Config>,
+    /// The same with stand-ins for what is missing, so that what is there can be looked at; none if the
+    /// text can't be read.
+    pub draft: Option<Config>,
     /// Everything that is wrong with it: if that is something, the config is refused.
     pub problems: Vec<ConfigError>,
     /// The names of the keys that were given.
     pub set: Vec<&'static str>,
+    /// Where the keys of a file stand, in lines counted from 1.
+    pub lines: BTreeMap<String, usize>,
 }
 
 impl Reading {
     const fn refused(problem: Vec<ConfigError>) -> Self {
         Self {
             config: None,
+            draft: None,
             problems: problem,
             set: Vec::new(),
+            lines: BTreeMap::new(),
         }
     }
 }
@@ -231,16 +239,19 @@ impl Config {
         if !table.is_readable() {
             return Reading::refused(table.problems);
         }
-        let config = Self::take(&mut table);
+        let (draft, is_whole) = Self::take(&mut table);
         table.finish();
         Reading {
-            config,
+            config: is_whole.then(|| draft.clone()),
+            draft: Some(draft),
             problems: table.problems,
             set: table.set,
+            lines: table.lines,
         }
     }
 
-    fn take(table: &mut Table<'_>) -> Option<Self> {
+    /// The config, and whether nothing is missing that has no default.
+    fn take(table: &mut Table<'_>) -> (Self, bool) {
         let bind_ip = table.require(&BIND_IP, |_| true);
         let https_port = table.require(&HTTPS_PORT, |_: &NonZeroU16| true);
         let omq_port = table.require(&OMQ_PORT, |port: &NonZeroU16| Some(*port) != https_port);
@@ -263,7 +274,7 @@ impl Config {
         config.take_service(table);
         let (omq_port, cpus) = (config.omq_port, &config.shard_cpus);
         config.packet.take(table, omq_port, cpus);
-        is_whole.then_some(config)
+        (config, is_whole)
     }
 
     /// What is left out of a config has its default; ports are HTTPS's and OMQ's, and differ.

@@ -321,9 +321,11 @@ impl Options {
             .iter()
             .filter(|(name, _)| self.given.contains_key(name));
         let reading = Reading {
+            draft: config.clone(),
             config,
             problems: Vec::new(),
             set: given.map(|(_, key)| *key).collect(),
+            lines: BTreeMap::new(),
         };
         (reading, problems)
     }

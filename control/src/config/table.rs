@@ -16,7 +16,7 @@ use crate::oxend::BootstrapNode;
 pub(super) struct Table<'a> {
     file: &'a Path,
     keys: toml::Table,
-    lines: BTreeMap<String, usize>,
+    pub(super) lines: BTreeMap<String, usize>,
     /// The keys of ours that were there.
     pub(super) set: Vec<&'static str>,
     pub(super) problems: Vec<ConfigError>,

@@ -77,9 +77,11 @@ impl Findings {
         if let Some(config) = &examined.config {
             let now = cepa_host::clock::now();
             remarks.extend(advice::remarks(config, now, advice::is_root()));
-            examined.problems.extend(look_around(config));
             files = arguments.files_read(config);
         }
+        // What has a value is looked at, whatever else is missing.
+        let around = examined.draft.as_ref().map(look_around);
+        examined.problems.extend(around.into_iter().flatten());
         Self {
             config: examined.config,
             set: examined.set,
@@ -180,7 +182,9 @@ fn counted(count: usize, noun: &str) -> String {
 /// What the things are like that the config names.
 fn look_around(config: &Config) -> Vec<Problem> {
     let mut problems = Vec::new();
+    let is_named = |path: &Path| !path.as_os_str().is_empty();
     if let NetworkSource::File(file) = &config.network
+        && is_named(file)
         && let Err(fault) = Network::read(file)
     {
         problems.push(Problem {
@@ -189,7 +193,9 @@ fn look_around(config: &Config) -> Vec<Problem> {
             ..Problem::new(fault.to_string())
         });
     }
-    if let Err(reason) = usable_directory(&config.data_dir) {
+    if is_named(&config.data_dir)
+        && let Err(reason) = usable_directory(&config.data_dir)
+    {
         problems.push(Problem {
             key: Some("data_dir".to_owned()),
             ..Problem::new(format!("data_dir {}: {reason}", config.data_dir.display()))
@@ -213,7 +219,12 @@ fn usable_directory(directory: &Path) -> Result<(), String> {
                 return rustix::fs::access(part, Access::WRITE_OK | Access::EXEC_OK)
                     .map_err(|fault| format!("this user can't write to {shown}: {fault}"));
             }
-            Err(fault) if fault.kind() == io::ErrorKind::NotFound => {}
+            // A part above it says more.
+            Err(fault)
+                if matches!(
+                    fault.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) => {}
             Err(fault) => return Err(format!("{shown} can't be looked at: {fault}")),
         }
     }

@@ -222,17 +222,19 @@ impl ConfigArguments {
             Some(file) => examine_file(file),
             None => self.options.examine(),
         };
-        if let Some(config) = &examined.config {
-            let refused = logging::check_level(&examined.level_place, &config.log_level);
+        if let Some(draft) = &examined.draft {
+            let refused = logging::check_level(&examined.level_place, &draft.log_level);
             let of_level = refused.err().map(|refused| Problem {
                 file: self.config.clone(),
+                line: examined.level_line,
                 key: Some("log_level".to_owned()),
                 ..Problem::new(refused.to_string())
             });
-            let of_machine = advice::refusals(config).into_iter().map(Problem::new);
-            examined
-                .problems
-                .extend(of_level.into_iter().chain(of_machine));
+            examined.problems.extend(of_level);
+        }
+        if let Some(config) = &examined.config {
+            let refusals = advice::refusals(config).into_iter().map(Problem::new);
+            examined.problems.extend(refusals);
         }
         examined
     }
@@ -259,6 +261,8 @@ impl ConfigArguments {
 pub(in super::super) struct Examined {
     /// None if something is missing that has no default; else with defaults where a key is wrong.
     pub(in super::super) config: Option<Config>,
+    /// The same with stand-ins for what is missing; none if nothing can be read.
+    pub(in super::super) draft: Option<Config>,
     pub(in super::super) problems: Vec<Problem>,
     /// What the operator should change, a sentence each.
     pub(in super::super) warnings: Vec<String>,
@@ -266,6 +270,7 @@ pub(in super::super) struct Examined {
     pub(in super::super) set: Vec<&'static str>,
     /// Where the level of the log stands.
     level_place: String,
+    level_line: Option<usize>,
 }
 
 impl Examined {
@@ -328,12 +333,18 @@ impl Problem {
 
 fn examine_file(file: &Path) -> Examined {
     let reading = Config::examine(file);
+    let level_line = reading.lines.get("log_level").copied();
     Examined {
         config: reading.config,
+        draft: reading.draft,
         problems: reading.problems.iter().map(Problem::of_config).collect(),
         warnings: Vec::new(),
         set: reading.set,
-        level_place: format!("{}: the key `log_level`", file.display()),
+        level_place: match level_line {
+            Some(line) => format!("{}, line {line}: the key `log_level`", file.display()),
+            None => format!("{}: the key `log_level`", file.display()),
+        },
+        level_line,
     }
 }
 
@@ -361,10 +372,12 @@ impl ServerArguments {
         let place = options.log_level().map(|(place, _)| place.to_string());
         Examined {
             config: reading.config,
+            draft: reading.draft,
             problems: problems.iter().map(Problem::of_options).collect(),
             warnings: options.warnings().to_vec(),
             set: reading.set,
             level_place: place.unwrap_or_else(|| format!("--{LOG_LEVEL}")),
+            level_line: None,
         }
     }
 
