@@ -233,9 +233,7 @@ fn table(title: &str, rows: &[(&str, &str)]) -> Roff {
 
 fn see_also(name: &str, children: &[String]) -> Roff {
     let mut roff = Roff::new();
-    let parent = name.rsplit_once('-').map(|(parent, _)| parent);
-    // Names of commands have dashes of their own: the parent of all is certain.
-    let parent = parent.map(|_| "cepa".to_owned());
+    let parent = (name != "cepa").then(|| "cepa".to_owned());
     let pages: Vec<_> = parent
         .iter()
         .chain(children)

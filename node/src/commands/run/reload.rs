@@ -76,7 +76,7 @@ impl Reloader {
     }
 }
 
-/// Says where a config is wrong and what is expected there, but not what is there.
+/// Says where a config is wrong, but neither what is there nor what is expected, which may be addresses.
 fn tell_problems(problems: &[Problem]) {
     for problem in problems {
         let file = problem.file.as_ref().map(|file| file.display().to_string());
@@ -84,7 +84,6 @@ fn tell_problems(problems: &[Problem]) {
             file,
             line = problem.line,
             key = problem.key,
-            expected = problem.expected,
             "the config is wrong"
         );
     }

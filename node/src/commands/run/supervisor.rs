@@ -163,6 +163,30 @@ mod tests {
     }
 
     #[test]
+    fn a_reload_is_told_with_its_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("notify");
+        let listening = UnixDatagram::bind(&path).unwrap();
+        let supervisor = Supervisor {
+            socket: Some(connect(path.as_os_str()).unwrap()),
+            watchdog: None,
+        };
+        let told = || {
+            let mut buffer = [0; 128];
+            supervisor.reloading();
+            let size = listening.recv(&mut buffer).unwrap();
+            let text = String::from_utf8_lossy(&buffer[..size]).into_owned();
+            let time = text
+                .lines()
+                .find_map(|line| line.strip_prefix("MONOTONIC_USEC="));
+            assert_eq!(text.lines().next(), Some("RELOADING=1"));
+            time.unwrap().parse::<u64>().unwrap()
+        };
+        let first = told();
+        assert!(first > 0 && told() >= first);
+    }
+
+    #[test]
     fn a_supervisor_that_does_not_read_holds_nobody_up() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("notify");
