@@ -35,6 +35,7 @@ mod stats;
 mod store;
 mod subscribers;
 mod tile;
+mod tuning;
 mod wait;
 
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -66,8 +67,9 @@ pub use crate::outside::{Outgoing, Outside, ServerAnswer};
 pub use crate::packet_settings::{PacketBackend, PacketSettings};
 use crate::packet_tile::RunningTile;
 use crate::tile::TileSeed;
+use crate::tuning::Live;
+pub use crate::tuning::{Tuner, Tuning};
 pub use cepa_swarm::rate::RateLimit;
-use cepa_swarm::rate::RateLimiter;
 
 /// What control publishes and every shard reads: the view, and the data plane's table of it.
 pub struct NetworkView {
@@ -188,6 +190,7 @@ pub struct RunningNode {
     stop: Arc<AtomicBool>,
     stores: Arc<StoreBoard>,
     gate: Gate,
+    live: Arc<Live>,
     tiles: Vec<ExecutorJoinHandle<()>>,
     packet_tile: Option<RunningTile>,
     /// Held until the last shard has stopped.
@@ -208,6 +211,11 @@ impl RunningNode {
     /// The door for what comes in elsewhere.
     pub fn gate(&self) -> Gate {
         self.gate.clone()
+    }
+
+    /// What changes the settings that may.
+    pub fn tuner(&self) -> Tuner {
+        Tuner(Arc::clone(&self.live))
     }
 
     /// Waits until every shard has started; if one does not, the others stop.
@@ -267,6 +275,7 @@ pub fn start(
         "a node has at least one shard"
     );
     let (https, omq) = free_addresses(&settings)?;
+    let live = Arc::new(Live::new(Tuning::of(&settings)));
     let data_dir = make_data_dir(settings.data_dir)?;
     let in_data_dir = |source| StartError::DataDir {
         path: data_dir.clone(),
@@ -277,17 +286,15 @@ pub fn start(
     let tile_count = settings.shard_cpus.len();
     let log_count = read_log_count(&data_dir, tile_count).map_err(in_data_dir)?;
     let keys = Arc::new(settings.keys);
-    let stats_keys: Arc<[X25519PublicKey]> = settings.stats_keys.into();
     let descriptors = settings.packet.as_ref().map(|packet| &packet.board);
     let stop = Arc::new(AtomicBool::new(false));
     let stores = Arc::new(StoreBoard::new(tile_count));
     let (gate, gate_ends) = gate::make_gate(tile_count, Arc::clone(counters));
-    let rate = Arc::new(RateLimiter::new(settings.rate_limit, random::bytes()));
-    let monitor_bound = subscribers::MonitorBound::new(settings.monitor_count_max);
     let mut node = RunningNode {
         stop: Arc::clone(&stop),
         stores: Arc::clone(&stores),
         gate,
+        live: Arc::clone(&live),
         tiles: Vec::new(),
         packet_tile: None,
         _lock: lock,
@@ -309,9 +316,7 @@ pub fn start(
             parser: Parser {
                 network: settings.network,
             },
-            allow_aes_cbc: settings.allow_aes_cbc,
-            stop_timeout: settings.stop_timeout,
-            rate: Arc::clone(&rate),
+            live: Arc::clone(&live),
             edge_limits: settings.edge_limits,
             network: Arc::clone(view),
             counters: Arc::clone(counters),
@@ -320,8 +325,6 @@ pub fn start(
             gate,
             anew: Arc::clone(&anew),
             outside: settings.outside.clone(),
-            monitor_bound: monitor_bound.clone(),
-            stats_keys: Arc::clone(&stats_keys),
             descriptors: descriptors.cloned(),
             stop: Arc::clone(&stop),
         };

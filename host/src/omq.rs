@@ -68,7 +68,7 @@ impl<'a> Command<'a> {
             Self::Notify => false,
             Self::Stats => link
                 .peer_key()
-                .is_some_and(|key| tile.stats_keys.contains(&key)),
+                .is_some_and(|key| tile.live.stats_keys.load().contains(&key)),
             _ => true,
         };
         if !is_allowed {

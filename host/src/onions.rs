@@ -77,7 +77,7 @@ async fn step(tile: &Rc<Tile>, input: &[u8], read: Read) -> Returned {
     let hop = Hop {
         keys: &tile.keys,
         peers: &network.peers,
-        allow_aes_cbc: tile.allow_aes_cbc,
+        allow_aes_cbc: tile.live.allows_aes_cbc(),
     };
     let sealed = match read(hop, input) {
         Ok(sealed) => sealed,

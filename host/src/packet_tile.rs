@@ -313,7 +313,11 @@ impl PacketTile {
                 self.returns.set_waker(io.waker());
                 self.port.open(io);
             }
-            Err(error) => tracing::warn!(%error, "the port of packets can't be opened"),
+            Err(error) => {
+                tracing::debug!(%error, "the port of packets");
+                let reason = error.reason();
+                tracing::warn!(%reason, "the port of packets can't be opened; trying again");
+            }
         }
     }
 }

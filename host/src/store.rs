@@ -118,6 +118,14 @@ impl LocalLog {
         self.anew.borrow_mut().pop_front()
     }
 
+    /// Changes how much a mailbox may hold and how long foreign messages stay.
+    pub(crate) fn set_limits(&self, mailbox_size_max: u64, foreign_grace: Duration) {
+        self.shard
+            .borrow_mut()
+            .set_limits(mailbox_size_max, foreign_grace);
+        self.wake.notify();
+    }
+
     /// Whether recovery is done.
     pub(crate) fn is_recovered(&self) -> bool {
         self.shard.borrow().is_recovered()

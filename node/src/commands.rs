@@ -1,8 +1,11 @@
 //! What one can ask of the binary: a module each.
 
 mod account;
+mod check_config;
+mod completions;
 mod devnet;
 mod import;
+mod man;
 mod network_arguments;
 mod receive;
 mod run;
@@ -16,6 +19,8 @@ use crate::failure::Failure;
 pub(crate) enum Command {
     /// Run a node
     Run(run::RunArguments),
+    /// Tell all that is wrong with a config, without starting anything
+    CheckConfig(check_config::CheckConfigArguments),
     /// Take over the messages of a C++ storage server
     Import(import::ImportArguments),
     /// Run a whole network on this machine, and send a message through it
@@ -26,17 +31,24 @@ pub(crate) enum Command {
     Send(send::SendArguments),
     /// Receive an account's messages
     Receive(receive::ReceiveArguments),
+    /// Print what a shell needs to complete the command line
+    Completions(completions::CompletionsArguments),
+    /// Write the manual pages
+    Man(man::ManArguments),
 }
 
 impl Command {
     pub(crate) fn run(&self) -> Result<(), Failure> {
         match self {
             Self::Run(arguments) => run::run(arguments),
+            Self::CheckConfig(arguments) => check_config::run(arguments),
             Self::Import(arguments) => import::run(arguments),
             Self::Devnet(arguments) => devnet::run(arguments),
             Self::Account(arguments) => account::run(arguments),
             Self::Send(arguments) => send::run(arguments),
             Self::Receive(arguments) => receive::run(arguments),
+            Self::Completions(arguments) => completions::run(arguments),
+            Self::Man(arguments) => man::run(arguments),
         }
     }
 }

@@ -20,11 +20,14 @@ pub async fn fetch_keys(address: &OxendAddress) -> NodeKeys {
     loop {
         match fetch_once(address).await {
             Ok(keys) => {
-                info!(%address, "oxend gave the keys of this node");
+                info!("oxend gave the keys of this node");
                 return keys;
             }
             Err(fault) if fault != last_fault => {
-                warn!(%address, %fault, "waiting for oxend to give the keys of this node");
+                warn!(
+                    %fault,
+                    "waiting for oxend, see oxend_rpc, to give the keys of this node"
+                );
                 last_fault = fault;
             }
             Err(_) => {}

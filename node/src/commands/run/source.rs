@@ -38,7 +38,7 @@ pub(super) async fn find_keys(config: &Config) -> Result<NodeKeys, Failure> {
         NetworkSource::File(_) => identity::load_or_create(&config.data_dir),
         NetworkSource::Oxend(address) => {
             let address: OxendAddress = address.parse().map_err(Failure::new)?;
-            info!(oxend = %address, "asking oxend for the node's keys");
+            info!("asking oxend for the node's keys");
             Ok(oxend::fetch_keys(&address).await)
         }
     }
