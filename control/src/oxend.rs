@@ -24,6 +24,7 @@ mod keys;
 mod link;
 mod lists;
 mod pings;
+mod probe;
 mod replies;
 
 use core::time::Duration;
@@ -41,6 +42,7 @@ pub use bootstrap::{Bootstrap, BootstrapNode, BootstrapNodeError};
 pub use cepa_wire::oxend::OxendView;
 use driver::{Ask, News};
 pub use keys::fetch_keys;
+pub use probe::{OxendProbe, probe};
 
 /// How long oxend may take to answer: OMQ's own limit.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);

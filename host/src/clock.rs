@@ -1,5 +1,6 @@
 //! The one place that reads the machine's clocks.
 
+use core::time::Duration;
 use std::sync::LazyLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -20,4 +21,21 @@ pub(crate) fn ticks() -> Timestamp {
     static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
     let since = Instant::now().saturating_duration_since(*BEGIN);
     Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Tells how long something took.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// From now on.
+    #[expect(clippy::disallowed_methods, reason = "this is host::clock")]
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// The time since then.
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
 }

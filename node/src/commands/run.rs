@@ -1,6 +1,6 @@
 //! `cepa run`: one node, until it is told to stop.
 
-mod advice;
+pub(super) mod advice;
 mod arguments;
 mod doors;
 pub(super) mod identity;

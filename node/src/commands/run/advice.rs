@@ -11,7 +11,7 @@ use cepa_wire::Timestamp;
 const CLOCK_MIN: Timestamp = Timestamp::from_millis(1_735_689_600_000);
 
 /// Why a node with this config can't work, if it can't.
-pub(super) fn refusal(config: &Config) -> Option<String> {
+pub(in crate::commands) fn refusal(config: &Config) -> Option<String> {
     let (https_port, omq_port) = (config.https_port, config.omq_port);
     if https_port == omq_port {
         return Some(format!(
@@ -36,7 +36,7 @@ fn is_lab(config: &Config) -> bool {
 }
 
 /// What looks like a mistake, a sentence each.
-pub(super) fn remarks(config: &Config, now: Timestamp, is_root: bool) -> Vec<String> {
+pub(in crate::commands) fn remarks(config: &Config, now: Timestamp, is_root: bool) -> Vec<String> {
     let mut remarks = Vec::new();
     if config.testnet {
         remarks.push("this node is for the testnet: leave testnet out for the real one".to_owned());
