@@ -1,8 +1,9 @@
 //! The ports that the node listens on, and the kernel's buffers behind them.
 
-use core::net::SocketAddr;
-use std::io::{self, ErrorKind};
-use std::net::{TcpListener, UdpSocket};
+use core::net::{Ipv4Addr, SocketAddr};
+use core::time::Duration;
+use std::io::ErrorKind;
+use std::net::{TcpListener, TcpStream, UdpSocket};
 
 use cepa_control::Config;
 use cepa_host::packet_io::SOCKET_BUFFER_SIZE;
@@ -12,6 +13,8 @@ use super::{Context, read_number};
 
 /// Connections that wait to be accepted: of a busy moment.
 const BACKLOG_MIN: u64 = 1024;
+/// How long this machine may take to connect to itself.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Transport {
@@ -83,21 +86,32 @@ fn ports_of(config: &Config) -> Vec<Port> {
     ports
 }
 
-/// Tries to have the port, alone, for a moment. Connections that linger after a node was killed do not
-/// count: the standard library's listeners bind beside them.
+/// Tries to have the port, alone, for a moment. Connections that linger after a node was killed keep a
+/// TCP port from that for a minute, and not from a node, which shares it among its shards: so it counts
+/// as taken when somebody answers there.
 fn bind(port: &Port) -> Bound {
     let bound = match port.transport {
         Transport::Tcp => TcpListener::bind(port.address).map(drop),
         Transport::Udp => UdpSocket::bind(port.address).map(drop),
     };
-    bound.map_or_else(|fault| refused(&fault), |()| Bound::Free)
+    let Err(fault) = bound else {
+        return Bound::Free;
+    };
+    if fault.kind() != ErrorKind::AddrInUse {
+        return Bound::Refused(fault.kind(), fault.to_string());
+    }
+    if port.transport == Transport::Udp || is_answered(port.address) {
+        Bound::Taken
+    } else {
+        Bound::Free
+    }
 }
 
-fn refused(fault: &io::Error) -> Bound {
-    match fault.kind() {
-        ErrorKind::AddrInUse => Bound::Taken,
-        kind => Bound::Refused(kind, fault.to_string()),
+fn is_answered(mut address: SocketAddr) -> bool {
+    if address.ip().is_unspecified() {
+        address.set_ip(Ipv4Addr::LOCALHOST.into());
     }
+    TcpStream::connect_timeout(&address, CONNECT_TIMEOUT).is_ok()
 }
 
 fn judge_port(port: &Port, bound: &Bound, is_running: bool) -> Finding {

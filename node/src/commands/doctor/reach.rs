@@ -16,6 +16,8 @@ use super::finding::Finding;
 
 /// Paths that are tried at once, each with a guard of its own.
 const PATH_COUNT: usize = 3;
+/// Relays of a path; none of them is us.
+const RELAY_COUNT: usize = 3;
 /// How long a path may take, with what is tried again on the way.
 const PATH_TIMEOUT: Duration = Duration::from_secs(25);
 /// How long we may take to answer ourselves.
@@ -64,6 +66,11 @@ pub(super) async fn check(
 
 /// Asks us for our version, through three relays.
 async fn through(nodes: &[ServiceNode], us: &ServiceNode, lane: Lane) -> Outcome {
+    let is_relay =
+        |node: &&ServiceNode| node.is_contactable() && node.pubkey_ed25519 != us.pubkey_ed25519;
+    if nodes.iter().filter(is_relay).count() < RELAY_COUNT {
+        return Outcome::TooFew;
+    }
     let settings = ClientSettings {
         lane,
         ..ClientSettings::default()
@@ -74,7 +81,8 @@ async fn through(nodes: &[ServiceNode], us: &ServiceNode, lane: Lane) -> Outcome
     };
     match timeout(PATH_TIMEOUT, asked).await {
         Ok(Ok(_)) => Outcome::Reached,
-        Ok(Err(ClientError::TooFewNodes(_))) => Outcome::TooFew,
+        // The client has given up some of them: they do not answer.
+        Ok(Err(ClientError::TooFewNodes(_))) => Outcome::Failed("peers do not answer".to_owned()),
         Ok(Err(fault)) => Outcome::Failed(fault.to_string()),
         Err(_) => Outcome::Failed("no answer in time".to_owned()),
     }
