@@ -172,7 +172,7 @@ fn who_forbids(state: &RingState) -> (&'static str, &'static str) {
         (_, true) => (
             "forbidden by a seccomp filter, as containers and units have one",
             "allow io_uring_setup, io_uring_enter and io_uring_register: for Docker by a profile \
-             (--security-opt seccomp=FILE), for systemd by SystemCallFilter=@system-service @io-event",
+             (--security-opt seccomp=FILE), for systemd by SystemCallFilter=@system-service @aio",
         ),
         _ if state.facts.ring == Err(RingRefusal::Unknown) => (
             "the kernel was built without it",

@@ -130,10 +130,10 @@ mod tests {
         let mut config = config();
         config.shard_cpus = vec![0, 1];
         let Budget { at_rest, edges } = Budget::of(&config);
-        assert_eq!(at_rest >> 20, 1280 + 256 + 256);
+        assert_eq!(at_rest.div_ceil(1 << 20), 1280 + 256 + 256);
         assert_eq!(edges >> 20, 2 * 1416);
         config.packet.is_on = false;
-        assert_eq!(Budget::of(&config).at_rest >> 20, 1280 + 256);
+        assert_eq!(Budget::of(&config).at_rest.div_ceil(1 << 20), 1280 + 256);
     }
 
     #[test]
