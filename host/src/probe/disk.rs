@@ -189,6 +189,8 @@ impl Aligned {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -225,6 +227,8 @@ mod tests {
     #[test]
     fn a_directory_is_described() {
         let directory = tempfile::tempdir().unwrap();
+        let owner_alone = fs::Permissions::from_mode(0o700);
+        fs::set_permissions(directory.path(), owner_alone).unwrap();
         let facts = directory_facts(directory.path()).unwrap();
         assert_eq!(facts.mode, 0o700);
         assert!(facts.free_size > 0);

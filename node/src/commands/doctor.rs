@@ -84,7 +84,7 @@ enum Group {
     Config,
     /// The node that runs
     Node,
-    /// Kernel, `io_uring`, limits
+    /// Kernel, io_uring, limits
     Kernel,
     /// Instructions, cores
     Cpu,
@@ -96,7 +96,7 @@ enum Group {
     Disk,
     /// Ports, socket buffers
     Ports,
-    /// `AF_XDP`
+    /// AF_XDP and the interface
     Xdp,
     /// NUMA, interrupts, governor, huge pages
     Hints,

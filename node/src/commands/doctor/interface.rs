@@ -16,7 +16,7 @@ pub(super) struct Interface {
     pub(super) name: String,
     /// What drives it; none: no hardware.
     pub(super) driver: Option<String>,
-    /// Queues that it receives by.
+    /// Queues that it receives by; 0 where the system does not tell.
     pub(super) queue_count: usize,
     /// Its NUMA node, where there are several.
     pub(super) numa_node: Option<usize>,
@@ -29,10 +29,11 @@ pub(super) struct Interface {
 impl Interface {
     /// Looks at one; none if there is no such interface.
     pub(super) fn find(name: &str) -> Option<Self> {
-        let root = Path::new("/sys/class/net").join(name);
-        if name.contains('/') || !root.try_exists().unwrap_or(false) {
+        // What sysfs shows may be of another network namespace, as in some containers.
+        if !has_interface(&read_text("/proc/net/dev")?, name) {
             return None;
         }
+        let root = Path::new("/sys/class/net").join(name);
         let driver = fs::read_link(root.join("device/driver")).ok();
         let driver = driver.and_then(|path| Some(path.file_name()?.to_str()?.to_owned()));
         let queues = receive_queues(&root);
@@ -59,6 +60,12 @@ impl Interface {
             self.name, self.queue_count
         )
     }
+}
+
+/// Whether an interface is in the table of `/proc/net/dev`.
+fn has_interface(table: &str, name: &str) -> bool {
+    let mut names = table.lines().filter_map(|line| line.split_once(':'));
+    names.any(|(one, _)| one.trim() == name)
 }
 
 /// The interface that has an address, or that leads to everybody if the address is any.
@@ -176,5 +183,7 @@ mod tests {
         assert!(Interface::find("lo").is_some_and(|lo| lo.driver.is_none()));
         assert_eq!(Interface::find("nowhere"), None);
         assert_eq!(Interface::find("../net/lo"), None);
+        let table = "Inter-|   Receive\n face |bytes\n    lo: 1 2\n  eth0: 3\n";
+        assert!(has_interface(table, "eth0") && !has_interface(table, "eth"));
     }
 }

@@ -89,11 +89,11 @@ fn version(metrics: &str) -> Option<&str> {
     Some(rest.split_once('"')?.0)
 }
 
-/// When the process began, in seconds since 1970, by the name that Prometheus has for it.
+/// When the process began, in seconds since 1970, if the node tells it.
 fn started_at(metrics: &str) -> Option<u64> {
     let line = metrics
         .lines()
-        .find_map(|line| line.strip_prefix("process_start_time_seconds "))?;
+        .find_map(|line| line.strip_prefix("cepa_start_time_seconds "))?;
     line.trim().split('.').next()?.parse().ok()
 }
 
@@ -126,7 +126,7 @@ mod tests {
         let address = "127.0.0.1:9100".parse().unwrap();
         let ours = env!("CARGO_PKG_VERSION");
         let info = |version| format!("cepa_build_info{{a=\"b\",version=\"{version}\"}} 1\n");
-        let start = "process_start_time_seconds 1000.5\n";
+        let start = "cepa_start_time_seconds 1000.5\n";
         let table = [
             (Ok(info(ours) + start), Pass, "up for 1 h 1 min"),
             (Ok(info(ours)), Pass, ours),

@@ -76,6 +76,7 @@ fn judge_ready(facts: &Facts) -> Finding {
     };
     let shown = interface.show();
     if let Some(queue) = facts.queue
+        && interface.queue_count > 0
         && usize::try_from(queue).is_ok_and(|queue| queue >= interface.queue_count)
     {
         return Finding::fail(
