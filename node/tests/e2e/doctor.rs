@@ -14,7 +14,7 @@ use cepa_wire::ServiceNode;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::network::{Network, connect};
+use crate::network::{Network, connect, free_port};
 
 /// What a doctor said, and how it ended.
 struct Told {
@@ -65,7 +65,8 @@ fn set_up(network: &Network, source: &str) -> (TempDir, PathBuf) {
     let config = format!(
         "bind_ip = \"127.0.0.1\"\nhttps_port = {https_port}\nomq_port = {omq_port}\n\
          data_dir = \"data\"\n{source}\nshard_cpus = [0]\nsegment_size_mib = 4\n\
-         store_capacity_mib = 64\npacket_lane = false\n"
+         store_capacity_mib = 64\npacket_lane = false\nadmin_listen = \"127.0.0.1:{}\"\n",
+        free_port()
     );
     fs::write(path("cepa.toml"), config).unwrap();
     let config = path("cepa.toml");
@@ -112,9 +113,11 @@ fn a_node_among_peers_is_reached_and_one_without_is_not() {
     assert_eq!(told.code, Some(0), "{:#}", told.json);
     for (group, name, expected) in [
         ("node", "running", "lock of data_dir"),
+        ("node", "metrics", ""),
         ("ports", "https_port", "is the running node's"),
         ("ports", "omq_port", "is the running node's"),
         ("ports", "quic", "is the running node's"),
+        ("ports", "admin_listen", "is the running node's"),
         ("network", "view", "4 nodes"),
         ("network", "our_entry", "127.0.0.1"),
         ("network", "clock_offset", "of 3 peers"),

@@ -54,11 +54,12 @@ impl Interface {
     /// As a person reads it.
     pub(super) fn show(&self) -> String {
         let driver = self.driver.as_deref().unwrap_or("no driver of its own");
-        let plural = if self.queue_count == 1 { "" } else { "s" };
-        format!(
-            "{} ({driver}, {} queue{plural})",
-            self.name, self.queue_count
-        )
+        let queues = match self.queue_count {
+            0 => "queues unknown".to_owned(),
+            1 => "1 queue".to_owned(),
+            count => format!("{count} queues"),
+        };
+        format!("{} ({driver}, {queues})", self.name)
     }
 }
 
