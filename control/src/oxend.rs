@@ -24,9 +24,11 @@ mod keys;
 mod link;
 mod lists;
 mod pings;
+mod probe;
 mod replies;
 
 use core::time::Duration;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use cepa_crypto::{NodeKeys, X25519SecretKey};
@@ -42,7 +44,7 @@ pub use bootstrap::{Bootstrap, BootstrapNode, BootstrapNodeError};
 pub use cepa_wire::oxend::OxendView;
 use driver::{Ask, News};
 pub use keys::fetch_keys;
-use std::sync::Arc;
+pub use probe::{OxendProbe, probe};
 
 /// How long oxend may take to answer: OMQ's own limit.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);

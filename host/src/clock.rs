@@ -1,5 +1,6 @@
 //! The one place that reads the machine's clocks.
 
+use core::time::Duration;
 use std::sync::LazyLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -30,4 +31,21 @@ pub(crate) fn nanos() -> u64 {
 /// What [`nanos`] gave, as [`ticks`] gives it.
 pub(crate) const fn to_ticks(nanos: u64) -> Timestamp {
     Timestamp::from_millis(nanos / 1_000_000)
+}
+
+/// Tells how long something took.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// From now on.
+    #[expect(clippy::disallowed_methods, reason = "this is host::clock")]
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// The time since then.
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
 }

@@ -28,6 +28,7 @@ mod packet_port;
 mod packet_settings;
 mod packet_tile;
 pub mod packets;
+pub mod probe;
 mod random;
 mod requests;
 mod ring;

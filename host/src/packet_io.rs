@@ -189,7 +189,7 @@ pub fn open(settings: &PacketIoSettings) -> Result<Box<dyn PacketIo>, OpenError>
 }
 
 /// Opens the first that works; says what of the others failed, and what to do.
-fn open_best(
+pub(crate) fn open_best(
     settings: &PacketIoSettings,
     failures: &mut Vec<String>,
 ) -> Result<Box<dyn PacketIo>, OpenError> {

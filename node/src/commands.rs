@@ -4,6 +4,7 @@ mod account;
 mod check_config;
 mod completions;
 mod devnet;
+mod doctor;
 mod import;
 mod man;
 mod network_arguments;
@@ -25,6 +26,8 @@ pub(crate) enum Command {
     Import(import::ImportArguments),
     /// Run a whole network on this machine, and send a message through it
     Devnet(devnet::DevnetArguments),
+    /// See whether this machine can run a node well, and whether the node here is reached
+    Doctor(doctor::DoctorArguments),
     /// Make an account, or show the id of one
     Account(account::AccountArguments),
     /// Send a message through the network
@@ -44,6 +47,7 @@ impl Command {
             Self::CheckConfig(arguments) => check_config::run(arguments),
             Self::Import(arguments) => import::run(arguments),
             Self::Devnet(arguments) => devnet::run(arguments),
+            Self::Doctor(arguments) => doctor::run(arguments),
             Self::Account(arguments) => account::run(arguments),
             Self::Send(arguments) => send::run(arguments),
             Self::Receive(arguments) => receive::run(arguments),

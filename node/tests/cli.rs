@@ -201,3 +201,46 @@ fn a_wrong_word_a_bad_id_and_a_silent_seed_are_each_told_in_one_line() {
     let nobody = refusal(here, &["receive", "--dir", "none", "--seed", silent]);
     assert!(nobody.contains("cepa account new"), "{nobody}");
 }
+
+#[test]
+fn a_doctor_tells_a_config_that_is_none_and_ends_so() {
+    let directory = TempDir::new().unwrap();
+    let here = directory.path();
+    let json = |arguments: &[&str], code: i32| -> serde_json::Value {
+        let output = cepa(here, &[&["doctor", "--json"], arguments].concat());
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    fs::write(here.join("cepa.toml"), GOOD.replace("22021", "\"x\"")).unwrap();
+    // Even where other groups are asked for.
+    for only in ["config", "cpu"] {
+        let told = json(&["--config", "cepa.toml", "--only", only], 1);
+        assert_eq!(told["verdict"], "fail");
+        assert_eq!(told["version"], env!("CARGO_PKG_VERSION"));
+        let file = &told["checks"][0];
+        assert_eq!(file["name"], "file");
+        assert!(file["found"].as_str().unwrap().contains("`https_port`"));
+        assert!(file["advice"].is_string());
+    }
+    // A testnet is remarked on: a warning, which counts where one asks for that.
+    fs::write(here.join("cepa.toml"), format!("{GOOD}testnet = true\n")).unwrap();
+    let arguments = ["--config", "cepa.toml", "--only", "config"];
+    assert_eq!(json(&arguments, 0)["verdict"], "warn");
+    assert_eq!(
+        json(&[&arguments[..], &["--strict"]].concat(), 1)["verdict"],
+        "warn"
+    );
+    assert!(!here.join("data").try_exists().unwrap(), "nothing is made");
+
+    let shown = cepa(here, &["doctor", "--only", "cpu,config"]);
+    assert_eq!(shown.status.code(), Some(0));
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(
+        shown.contains("x25519") && shown.contains("0 failed"),
+        "{shown}"
+    );
+    assert_eq!(
+        cepa(here, &["doctor", "--only", "all"]).status.code(),
+        Some(2)
+    );
+}

@@ -10,6 +10,7 @@ mod abuse;
 mod conformance;
 mod convergence;
 mod descriptors;
+mod doctor;
 mod full;
 mod https;
 mod import;

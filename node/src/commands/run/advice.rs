@@ -17,7 +17,7 @@ pub(super) const AF_XDP_HINT: &str =
 const CLOCK_MIN: Timestamp = Timestamp::from_millis(1_735_689_600_000);
 
 /// Why a node with this config can't work, a sentence for each reason.
-pub(in super::super) fn refusals(config: &Config) -> Vec<String> {
+pub(in crate::commands) fn refusals(config: &Config) -> Vec<String> {
     let mut refusals = Vec::new();
     let (https_port, omq_port) = (config.https_port, config.omq_port);
     if https_port == omq_port {
@@ -71,7 +71,7 @@ fn is_lab(config: &Config) -> bool {
 }
 
 /// What looks like a mistake, a sentence each.
-pub(in super::super) fn remarks(config: &Config, now: Timestamp, is_root: bool) -> Vec<String> {
+pub(in crate::commands) fn remarks(config: &Config, now: Timestamp, is_root: bool) -> Vec<String> {
     let mut remarks = Vec::new();
     if config.testnet {
         remarks.push("this node is for the testnet: leave testnet out for the real one".to_owned());
