@@ -19,11 +19,11 @@ use thiserror::Error;
 use crate::oxend::BootstrapNode;
 
 use self::keys::{
-    ACCOUNT_SIZE_MAX_MIB, ADMIN_LISTEN, ALLOW_AES_CBC, BIND_IP, BOOTSTRAP_NODES, DATA_DIR,
-    FOREIGN_GRACE_HOURS, HTTPS_PORT, Key, MONITOR_COUNT_MAX, NETWORK_FILE, OMQ_PORT, OXEND_RPC,
-    PROXY_EXCEPTIONS, QUIC, RATE_LIMIT_BURST, RATE_LIMIT_PER_SECOND, RELAXED_DURABILITY_MS,
-    SEED_LISTEN, SEGMENT_SIZE_MIB, SHARD_CPUS, STATS_ACCESS_KEYS, STOP_TIMEOUT_SECONDS,
-    STORE_CAPACITY_MIB, TESTNET, key_names,
+    ACCOUNT_SIZE_MAX_MIB, ADMIN_LISTEN, ALLOW_AES_CBC, BENCH_HOSTS, BIND_IP, BOOTSTRAP_NODES,
+    DATA_DIR, FOREIGN_GRACE_HOURS, HTTPS_PORT, Key, MONITOR_COUNT_MAX, NETWORK_FILE, OMQ_PORT,
+    OXEND_RPC, PROXY_EXCEPTIONS, QUIC, RATE_LIMIT_BURST, RATE_LIMIT_PER_SECOND,
+    RELAXED_DURABILITY_MS, SEED_LISTEN, SEGMENT_SIZE_MIB, SHARD_CPUS, STATS_ACCESS_KEYS,
+    STOP_TIMEOUT_SECONDS, STORE_CAPACITY_MIB, TESTNET, key_names,
 };
 
 pub use self::packet::{PacketConfig, PacketIo, X25519Choice};
@@ -104,6 +104,9 @@ pub struct Config {
     pub admin_listen: Option<SocketAddr>,
     /// Where the seed endpoint is served.
     pub seed_listen: Option<SocketAddr>,
+    /// Hosts that `cepa bench` may send load to beside this machine: addresses or names; at most
+    /// [`LIST_COUNT_MAX`].
+    pub bench_hosts: Vec<String>,
 }
 
 /// Why `cepa.toml` is refused.
@@ -276,6 +279,7 @@ impl Config {
             stop_timeout_seconds: STOP_TIMEOUT_SECONDS_DEFAULT,
             admin_listen: None,
             seed_listen: None,
+            bench_hosts: Vec::new(),
         }
     }
 
@@ -341,6 +345,9 @@ impl Config {
             address.ip().is_loopback()
         })?;
         self.seed_listen = table.take(&SEED_LISTEN, |_| true)?;
+        table.put(&BENCH_HOSTS, &mut self.bench_hosts, |hosts| {
+            hosts.len() <= LIST_COUNT_MAX && hosts.iter().all(|host| Host::parse(host).is_some())
+        })?;
         Ok(())
     }
 
@@ -395,6 +402,7 @@ impl Config {
         if let Some(address) = self.seed_listen {
             put(&SEED_LISTEN, address.to_string().into());
         }
+        put(&BENCH_HOSTS, self.bench_hosts.clone().into());
         table.to_string()
     }
 }
@@ -716,6 +724,8 @@ mod tests {
             ("admin_listen", "\"203.0.113.7:9100\""), // not loopback
             ("admin_listen", "9100"),
             ("seed_listen", "\"localhost:1\""),
+            ("bench_hosts", "\"192.0.2.7\""),
+            ("bench_hosts", "[\"http://node.lab\"]"),
             ("bootstrap_nodes", "[\"tcp://seed.lab:7\"]"),
             ("testnet", "1"),
             ("quic", "\"on\""),

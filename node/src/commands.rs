@@ -1,6 +1,7 @@
 //! What one can ask of the binary: a module each.
 
 mod account;
+mod bench;
 mod devnet;
 mod import;
 mod network_arguments;
@@ -26,6 +27,8 @@ pub(crate) enum Command {
     Send(send::SendArguments),
     /// Receive an account's messages
     Receive(receive::ReceiveArguments),
+    /// Send load to nodes of one's own, and measure latency, CPU and memory
+    Bench(Box<bench::BenchArguments>),
 }
 
 impl Command {
@@ -37,6 +40,7 @@ impl Command {
             Self::Account(arguments) => account::run(arguments),
             Self::Send(arguments) => send::run(arguments),
             Self::Receive(arguments) => receive::run(arguments),
+            Self::Bench(arguments) => bench::run(arguments),
         }
     }
 }

@@ -86,6 +86,10 @@ pub(super) const PROXY_EXCEPTIONS: Key = Key {
     name: "proxy_exceptions",
     expected: "a list of at most 64 hosts such as [\"files.lab\", \"10.0.0.7:80\"]",
 };
+pub(super) const BENCH_HOSTS: Key = Key {
+    name: "bench_hosts",
+    expected: "a list of at most 64 hosts such as [\"192.0.2.7\", \"node.lab\"]",
+};
 pub(super) const RATE_LIMIT_PER_SECOND: Key = Key {
     name: "rate_limit_per_second",
     expected: "a number of requests from 1 to 1000000",
@@ -140,7 +144,7 @@ pub(super) const AF_XDP_QUEUE: Key = Key {
 };
 
 /// Every key, in the order of `config/cepa.toml`.
-pub(super) const KEYS: [&Key; 33] = [
+pub(super) const KEYS: [&Key; 34] = [
     &BIND_IP,
     &HTTPS_PORT,
     &OMQ_PORT,
@@ -174,6 +178,7 @@ pub(super) const KEYS: [&Key; 33] = [
     &AF_XDP_QUEUE,
     &ADMIN_LISTEN,
     &SEED_LISTEN,
+    &BENCH_HOSTS,
 ];
 
 pub(super) fn key_names() -> String {
