@@ -298,7 +298,7 @@ async fn work<C: Connection>(
             progress.failed.fetch_add(1, Ordering::Relaxed);
         }
         if let Some(since) = due.since {
-            let outcome = outcome.map(|_| ());
+            let outcome = outcome.as_ref().map(|_| ());
             let mut recorder = recorder.borrow_mut();
             recorder.record(since, due.made.kind, latency, outcome);
         }

@@ -236,14 +236,14 @@ fn memory_over_time(report: &Report) -> Chart {
     Chart {
         title: "Memory in MiB, of each process",
         x: time_axis(report),
-        y: Axis::linear(widest(&lines, |(_, y)| y)),
+        y: Axis::around(&values(&lines)),
         lines,
     }
 }
 
 fn by_process(report: &Report, points: impl Fn(&ProcessOutcome) -> Vec<(f64, f64)>) -> Vec<Line> {
     let line = |process: &ProcessOutcome| Line {
-        name: process.process.name.clone(),
+        name: process.process.name.replace("port ", ":"),
         points: points(process),
     };
     report.processes.iter().map(line).collect()

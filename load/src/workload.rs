@@ -77,11 +77,8 @@ impl Owner {
     /// A new account, that no run had before, and the members of its swarm among `nodes`.
     pub fn draw(nodes: &[ServiceNode]) -> Result<Self, String> {
         let account = draw_account()?;
-        let ids: Vec<u64> = nodes.iter().map(|node| node.swarm_id).collect();
-        let mut ids: Vec<u64> = ids
-            .into_iter()
-            .filter(|id| *id != ServiceNode::NO_SWARM)
-            .collect();
+        let ids = nodes.iter().map(|node| node.swarm_id);
+        let mut ids: Vec<u64> = ids.filter(|id| *id != ServiceNode::NO_SWARM).collect();
         ids.sort_unstable();
         let id = nearest_swarm(swarm_space(&account.id()), &ids);
         let members = nodes.iter().filter(|node| Some(node.swarm_id) == id);

@@ -252,9 +252,8 @@ impl Recorder {
         since: Duration,
         kind: usize,
         latency: Duration,
-        outcome: Result<(), Fault>,
+        outcome: Result<(), &Fault>,
     ) {
-        let outcome = outcome.as_ref().map(|()| ());
         self.all.record(latency, outcome);
         if let Some(kind) = self.kinds.get_mut(kind) {
             kind.record(latency, outcome);
@@ -318,9 +317,14 @@ mod tests {
         let mut recorder = Recorder::new(2, Duration::from_secs(3));
         let ms = Duration::from_millis;
         recorder.record(ms(0), 0, ms(100), Ok(()));
-        recorder.record(ms(1500), 1, ms(1), Err(Fault::Status(503, "busy\n".into())));
-        recorder.record(ms(1600), 1, ms(1), Err(Fault::Status(503, "other".into())));
-        recorder.record(ms(2999), 0, ms(9000), Err(Fault::Timeout));
+        recorder.record(
+            ms(1500),
+            1,
+            ms(1),
+            Err(&Fault::Status(503, "busy\n".into())),
+        );
+        recorder.record(ms(1600), 1, ms(1), Err(&Fault::Status(503, "other".into())));
+        recorder.record(ms(2999), 0, ms(9000), Err(&Fault::Timeout));
         recorder.add_not_sent(&[0, 0, 5]);
         let (kinds, all, series) = recorder.finish();
         assert_eq!((all.answered, all.failed, all.sent()), (1, 3, 4));

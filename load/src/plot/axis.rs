@@ -48,6 +48,27 @@ impl Axis {
         }
     }
 
+    /// Around all values: from 0, unless they are so close together that they would lie on each other.
+    pub(super) fn around(values: &[f64]) -> Self {
+        let max = values.iter().copied().fold(0.0, f64::max);
+        let min = values.iter().copied().fold(max, f64::min);
+        if min * 2.0 < max || max <= 0.0 {
+            return Self::linear(max);
+        }
+        let span = (max - min).max(max * 0.02);
+        let step = round_step(span * 1.5 / TICK_COUNT);
+        let from = ((min - span * 0.25) / step).floor() * step;
+        let to = ((max + span * 0.25) / step).ceil() * step;
+        let mut ticks = ticks(step, to);
+        ticks.retain(|tick| *tick >= from);
+        Self {
+            from,
+            to,
+            ticks,
+            scale: Scale::Linear,
+        }
+    }
+
     /// Around all values above 0, in logarithms.
     pub(super) fn logarithmic(values: &[f64]) -> Self {
         let above = values.iter().copied().filter(|value| *value > 0.0);
@@ -215,6 +236,11 @@ mod tests {
         );
         assert_eq!(labels(&Axis::linear(0.0)).first().unwrap(), "0");
         assert_eq!(
+            labels(&Axis::around(&[120.0, 134.0])),
+            ["115", "120", "125", "130", "135", "140"]
+        );
+        assert_eq!(labels(&Axis::around(&[10.0, 134.0])).first().unwrap(), "0");
+        assert_eq!(
             labels(&Axis::logarithmic(&[0.3, 40.0])),
             ["0.5", "1", "2", "5", "10", "20", "50"]
         );
@@ -238,6 +264,8 @@ mod tests {
             Axis::nines(0.0),
             Axis::time(0.0),
             Axis::linear(0.0),
+            Axis::around(&[]),
+            Axis::around(&[7.0, 7.0]),
         ] {
             assert!(axis.from < axis.to, "{axis:?}");
             assert!(!axis.ticks.is_empty(), "{axis:?}");

@@ -53,7 +53,7 @@ fn settings(rate: f64, seconds: u64) -> LoadSettings {
         gaps: Gaps::Constant,
         warm_up: Duration::ZERO,
         duration: Duration::from_secs(seconds),
-        timeout: Duration::from_secs(60),
+        timeout: Duration::from_mins(1),
         waiting_count_max: 10_000,
     }
 }
