@@ -39,7 +39,7 @@ impl Devnet {
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let devnet = Self(child);
-        let is_ready = |line: String| line.contains(" receive --network ");
+        let is_ready = |line: String| line.contains(" bench mixed --network ");
         assert!(lines.map_while(Result::ok).any(is_ready), "it ended early");
         devnet
     }
