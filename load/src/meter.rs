@@ -8,7 +8,7 @@ use std::{fs, process};
 use serde::Serialize;
 
 /// Processes that are looked at: each costs a reading of two files a second.
-const PROCESS_COUNT_MAX: usize = 256;
+pub const PROCESS_COUNT_MAX: usize = 256;
 /// The unit of CPU times in `/proc`: 10 ms on every Linux that Rust knows.
 const TICK: Duration = Duration::from_millis(10);
 /// A listening socket, in `/proc/net/tcp`.

@@ -419,3 +419,101 @@ impl Make for Packets {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use cepa_crypto::NodeKeys;
+
+    use super::*;
+
+    fn node(number: u8) -> ServiceNode {
+        let keys = NodeKeys::from_seed([number; 32]);
+        ServiceNode {
+            ip: [127, 0, 0, 1].into(),
+            port: number.into(),
+            omq_port: 1000,
+            pubkey_ed25519: keys.ed25519_public(),
+            pubkey_x25519: keys.x25519_public(),
+            pubkey_legacy: keys.legacy_public(),
+            swarm_id: u64::from(number % 2),
+            storage_server_version: ServiceNode::VERSION_DEFAULT,
+        }
+    }
+
+    fn asker(mix: Mix, nodes: &[ServiceNode]) -> Asker {
+        let owners = (0..4).map(|_| Owner::draw(nodes).unwrap());
+        Asker::new(Subject {
+            mix,
+            owners: owners.collect(),
+            nodes: nodes.to_vec(),
+            body_size: 100,
+            ttl: Duration::from_secs(30),
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn a_mix_has_its_shares_and_deletes_what_was_stored_once() {
+        let nodes: Vec<_> = (1..=6).map(node).collect();
+        let mut asker = asker(MIXED, &nodes);
+        let mut counts = [0; MIXED.len()];
+        let mut stored = BTreeSet::new();
+        for _ in 0..4000 {
+            let drawn = asker.draw().unwrap();
+            counts[drawn.kind] += 1;
+            let gone = match drawn.request {
+                ClientRequest::Store(store) => {
+                    let hash = message_hash(&store.mailbox, store.namespace, &store.data);
+                    assert!(stored.insert(hash.to_text()), "no two are the same");
+                    continue;
+                }
+                ClientRequest::Delete(delete) => delete.messages,
+                ClientRequest::Expire(expire) => expire.messages,
+                _ => continue,
+            };
+            assert!(gone.iter().all(|hash| stored.remove(hash)));
+        }
+        let [retrieve, store, delete, expire] = counts;
+        assert!((2600..3000).contains(&retrieve), "{counts:?}");
+        assert!((850..1200).contains(&store), "{counts:?}");
+        assert!(delete > 60 && expire > 40, "{counts:?}");
+    }
+
+    #[test]
+    fn accounts_are_asked_for_at_their_swarm() {
+        let nodes: Vec<_> = (1..=6).map(node).collect();
+        for _ in 0..20 {
+            let mut owner = Owner::draw(&nodes).unwrap();
+            let swarms = owner.members().iter().map(|member| member.swarm_id);
+            assert_eq!(swarms.collect::<BTreeSet<_>>().len(), 1);
+            assert_eq!(owner.members().len(), 3);
+            let is_left = owner.keep_members(|member| member.port == 1);
+            assert_eq!(is_left, !owner.members().is_empty());
+        }
+    }
+
+    #[test]
+    fn no_node_is_twice_in_a_path_and_a_guard_begins_it() {
+        const INFO: Mix = &[(Action::Info, 1)];
+        let nodes: Vec<_> = (1..=4).map(node).collect();
+        let guards = nodes[..2].to_vec();
+        for hop_count in 1..=3 {
+            let asker = asker(INFO, &nodes);
+            let mut onions = Onions::new(asker, nodes.clone(), guards.clone(), hop_count);
+            for destination in &nodes {
+                let path = onions.path(destination).unwrap();
+                assert_eq!(path.len() + 1, hop_count);
+                let all = path.iter().chain([destination]).map(|hop| hop.port);
+                assert_eq!(all.collect::<BTreeSet<_>>().len(), hop_count);
+                assert!(path.first().is_none_or(|guard| guards.contains(guard)));
+            }
+            let made = onions.make().unwrap().request;
+            assert!(made.onion.is_some() && made.path == ONION_PATH);
+        }
+        let few = nodes[..2].to_vec();
+        let mut onions = Onions::new(asker(INFO, &few), few.clone(), few.clone(), 3);
+        assert!(onions.path(&few[0]).is_err());
+    }
+}

@@ -1,10 +1,6 @@
 //! `cepa bench` against a real network: every kind is answered and measured, and nobody is aimed at who must
 //! not be.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "what fails in a test ends it"
-)]
+#![expect(clippy::unwrap_used, reason = "what fails in a test ends it")]
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
