@@ -337,6 +337,16 @@ impl Client {
         &self.last_path
     }
 
+    /// Asks a node for what is made and signed already, the way that the settings say, until it answers. The
+    /// answer is given as it is, whatever its status.
+    pub async fn ask_once(
+        &mut self,
+        node: &ServiceNode,
+        request: &ClientRequest,
+    ) -> Result<OnionAnswer, ClientError> {
+        self.ask_once_per_path(node, |_| request.clone()).await
+    }
+
     /// Whether a node that is asked directly, as clients test a guard, answers `info` with 200.
     pub async fn is_ready(&mut self, node: &ServiceNode) -> bool {
         let address = SocketAddrV4::new(node.ip, node.port);

@@ -22,7 +22,7 @@ use serde::Deserialize;
 use crate::oxend::BootstrapNode;
 
 use self::keys::{
-    ACCOUNT_SIZE_MAX_MIB, ADMIN_LISTEN, ALLOW_AES_CBC, BIND_IP, BOOTSTRAP_NODES, DATA_DIR,
+    ACCOUNT_SIZE_MAX_MIB, ADMIN_LISTEN, ALLOW_AES_CBC, BENCH_HOSTS, BIND_IP, BOOTSTRAP_NODES, DATA_DIR,
     FOREIGN_GRACE_HOURS, HTTPS_PORT, LOG_FORMAT, LOG_LEVEL, MONITOR_COUNT_MAX, NETWORK_FILE,
     OMQ_PORT, OXEND_RPC, PROXY_EXCEPTIONS, QUIC, RATE_LIMIT_BURST, RATE_LIMIT_PER_SECOND,
     RELAXED_DURABILITY_MS, SEED_LISTEN, SEGMENT_SIZE_MIB, SHARD_CPUS, STATS_ACCESS_KEYS,
@@ -140,6 +140,9 @@ pub struct Config {
     pub admin_listen: Option<SocketAddr>,
     /// Where the seed endpoint is served.
     pub seed_listen: Option<SocketAddr>,
+    /// Hosts that `cepa bench` may send load to beside this machine: addresses or names; at most
+    /// [`LIST_COUNT_MAX`].
+    pub bench_hosts: Vec<String>,
 }
 
 /// Most bytes of a config file: the one that explains every key has 5 KiB.
@@ -311,6 +314,7 @@ impl Config {
             log_format: LogFormat::default(),
             admin_listen: None,
             seed_listen: None,
+            bench_hosts: Vec::new(),
         }
     }
 
@@ -379,6 +383,9 @@ impl Config {
             address.ip().is_loopback()
         });
         self.seed_listen = table.take(&SEED_LISTEN, |_| true);
+        table.put(&BENCH_HOSTS, &mut self.bench_hosts, |hosts| {
+            hosts.len() <= LIST_COUNT_MAX && hosts.iter().all(|host| Host::parse(host).is_some())
+        });
     }
 
     /// Writes what [`Self::parse`] reads.
@@ -439,6 +446,7 @@ impl Config {
         if let Some(address) = self.seed_listen {
             put(&SEED_LISTEN, address.to_string().into());
         }
+        put(&BENCH_HOSTS, self.bench_hosts.clone().into());
         table
     }
 }
@@ -656,6 +664,8 @@ mod tests {
             ("admin_listen", "\"203.0.113.7:9100\""), // not loopback
             ("admin_listen", "9100"),
             ("seed_listen", "\"localhost:1\""),
+            ("bench_hosts", "\"192.0.2.7\""),
+            ("bench_hosts", "[\"http://node.lab\"]"),
             ("bootstrap_nodes", "[\"tcp://seed.lab:7\"]"),
             ("testnet", "1"),
             ("quic", "\"on\""),

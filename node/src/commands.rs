@@ -1,6 +1,7 @@
 //! What one can ask of the binary: a module each.
 
 mod account;
+mod bench;
 mod check_config;
 mod completions;
 mod devnet;
@@ -34,6 +35,8 @@ pub(crate) enum Command {
     Send(send::SendArguments),
     /// Receive an account's messages
     Receive(receive::ReceiveArguments),
+    /// Send load to nodes of one's own, and measure latency, CPU and memory
+    Bench(Box<bench::BenchArguments>),
     /// Print what a shell needs to complete the command line
     Completions(completions::CompletionsArguments),
     /// Write the manual pages
@@ -51,6 +54,7 @@ impl Command {
             Self::Account(arguments) => account::run(arguments),
             Self::Send(arguments) => send::run(arguments),
             Self::Receive(arguments) => receive::run(arguments),
+            Self::Bench(arguments) => bench::run(arguments),
             Self::Completions(arguments) => completions::run(arguments),
             Self::Man(arguments) => man::run(arguments),
         }

@@ -33,7 +33,7 @@ async fn start(directory: &Path) -> (Child, Vec<String>) {
         .unwrap();
     let mut lines = BufReader::new(devnet.stdout.take().unwrap()).lines();
     let mut commands = Vec::new();
-    while commands.len() < 2 {
+    while commands.len() < 3 {
         let line = lines.next_line().await.unwrap();
         assert!(line.is_some(), "the devnet ended early");
         let line = line.unwrap_or_default();
@@ -84,9 +84,12 @@ fn the_commands_work_and_sigterm_ends_it_well() {
     run(async {
         let directory = TempDir::new().unwrap();
         let (mut devnet, commands) = start(directory.path()).await;
-        let [send, receive] = commands.as_slice() else {
-            unreachable!("two commands were waited for")
+        let [send, receive, bench] = commands.as_slice() else {
+            unreachable!("three commands were waited for")
         };
+        let bench = bench.replace(" --duration 20m", " --duration 2s");
+        let measured = shell(directory.path(), &bench).await;
+        assert!(measured.contains("written: soak.svg"), "{measured}");
         let sent = shell(directory.path(), send).await;
         assert!(sent.contains("4 of 4"), "{sent}");
         let received = shell(directory.path(), receive).await;

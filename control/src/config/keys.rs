@@ -121,6 +121,11 @@ pub(super) const PROXY_EXCEPTIONS: Key = Key {
     expected: "a list of at most 64 hosts such as [\"files.lab\", \"10.0.0.7:80\"]",
     is_reloaded: true,
 };
+pub(super) const BENCH_HOSTS: Key = Key {
+    name: "bench_hosts",
+    expected: "a list of at most 64 hosts such as [\"192.0.2.7\", \"node.lab\"]",
+    is_reloaded: false,
+};
 pub(super) const RATE_LIMIT_PER_SECOND: Key = Key {
     name: "rate_limit_per_second",
     expected: "a number of requests from 1 to 1000000",
@@ -188,7 +193,7 @@ pub(super) const AF_XDP_QUEUE: Key = Key {
 };
 
 /// Every key, in the order of `config/cepa.toml`.
-pub const KEYS: [&Key; 35] = [
+pub const KEYS: [&Key; 36] = [
     &BIND_IP,
     &HTTPS_PORT,
     &OMQ_PORT,
@@ -224,6 +229,7 @@ pub const KEYS: [&Key; 35] = [
     &AF_XDP_QUEUE,
     &ADMIN_LISTEN,
     &SEED_LISTEN,
+    &BENCH_HOSTS,
 ];
 
 pub(super) fn key_names() -> String {

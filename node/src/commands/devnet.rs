@@ -184,7 +184,11 @@ fn show_outcome(
     screen.command(&format!(
         "{cepa} send --network {network} --dir {from} --to {to} 'Hello again'"
     ))?;
-    screen.command(&format!("{cepa} receive --network {network} --dir {dir}"))
+    screen.command(&format!("{cepa} receive --network {network} --dir {dir}"))?;
+    screen.command(&format!(
+        "{cepa} bench mixed --network {network} --rate 200 --duration 20m --plot soak.svg \
+         --json soak.json"
+    ))
 }
 
 /// A path as a shell takes it.
