@@ -3,6 +3,7 @@
 
 mod keys;
 mod packet;
+mod sandbox;
 
 use core::net::{Ipv4Addr, SocketAddr};
 use core::num::NonZeroU16;
@@ -22,11 +23,12 @@ use self::keys::{
     ACCOUNT_SIZE_MAX_MIB, ADMIN_LISTEN, ALLOW_AES_CBC, BIND_IP, BOOTSTRAP_NODES, DATA_DIR,
     FOREIGN_GRACE_HOURS, HTTPS_PORT, Key, MONITOR_COUNT_MAX, NETWORK_FILE, OMQ_PORT, OXEND_RPC,
     PROXY_EXCEPTIONS, QUIC, RATE_LIMIT_BURST, RATE_LIMIT_PER_SECOND, RELAXED_DURABILITY_MS,
-    SEED_LISTEN, SEGMENT_SIZE_MIB, SHARD_CPUS, STATS_ACCESS_KEYS, STOP_TIMEOUT_SECONDS,
+    SANDBOX, SEED_LISTEN, SEGMENT_SIZE_MIB, SHARD_CPUS, STATS_ACCESS_KEYS, STOP_TIMEOUT_SECONDS,
     STORE_CAPACITY_MIB, TESTNET, key_names,
 };
 
 pub use self::packet::{PacketConfig, PacketIo, X25519Choice};
+pub use self::sandbox::SandboxChoice;
 
 /// Where the view of the network comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,6 +106,8 @@ pub struct Config {
     pub admin_listen: Option<SocketAddr>,
     /// Where the seed endpoint is served.
     pub seed_listen: Option<SocketAddr>,
+    /// What the node takes from itself once it runs.
+    pub sandbox: SandboxChoice,
 }
 
 /// Why `cepa.toml` is refused.
@@ -276,6 +280,7 @@ impl Config {
             stop_timeout_seconds: STOP_TIMEOUT_SECONDS_DEFAULT,
             admin_listen: None,
             seed_listen: None,
+            sandbox: SandboxChoice::Auto,
         }
     }
 
@@ -341,7 +346,7 @@ impl Config {
             address.ip().is_loopback()
         })?;
         self.seed_listen = table.take(&SEED_LISTEN, |_| true)?;
-        Ok(())
+        table.put(&SANDBOX, &mut self.sandbox, |_| true)
     }
 
     /// Writes what [`Self::parse`] reads.
@@ -395,6 +400,7 @@ impl Config {
         if let Some(address) = self.seed_listen {
             put(&SEED_LISTEN, address.to_string().into());
         }
+        put(&SANDBOX, self.sandbox.name().into());
         table.to_string()
     }
 }
@@ -612,6 +618,7 @@ mod tests {
         assert_eq!(config.foreign_grace_hours, FOREIGN_GRACE_HOURS_DEFAULT);
         assert_eq!(config.relaxed_durability_ms, None, "an explicit choice");
         assert_eq!((config.admin_listen, config.seed_listen), (None, None));
+        assert_eq!(config.sandbox, SandboxChoice::Auto);
     }
 
     #[test]
@@ -626,6 +633,7 @@ mod tests {
         config.relaxed_durability_ms = Some(20);
         config.admin_listen = Some("127.0.0.1:9100".parse().unwrap());
         config.seed_listen = Some("0.0.0.0:38157".parse().unwrap());
+        config.sandbox = SandboxChoice::Require;
         config.testnet = true;
         let node = format!("curve://seed.lab:7/{}", "ab".repeat(32));
         config.bootstrap_nodes = Some(vec![node.parse().unwrap()]);
@@ -738,6 +746,7 @@ mod tests {
             ("x25519", "\"fast\""),
             ("af_xdp_interface", "\"a-name-that-is-too-long\""),
             ("af_xdp_queue", "4096"),
+            ("sandbox", "\"on\""),
         ];
         for (name, value) in malformed {
             let fault = parse(&with(name, &format!("{name} = {value}"))).unwrap_err();

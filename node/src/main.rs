@@ -12,6 +12,7 @@ use clap::Parser;
 use mimalloc::MiMalloc;
 
 use crate::commands::Command;
+use crate::failure::Failure;
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
@@ -27,6 +28,10 @@ struct Arguments {
     /// [default: info]
     #[arg(long, global = true, value_name = "LEVEL")]
     log_level: Option<String>,
+    /// Let the kernel write a core file when the process ends badly, and debuggers attach. It has the
+    /// node's keys and accounts in it
+    #[arg(long, global = true, hide_short_help = true)]
+    allow_core_dumps: bool,
 }
 
 /// The one place that ends the process: 0 when all went well, 1 after a failure, 2 after a command
@@ -41,11 +46,21 @@ fn main() -> ExitCode {
         }
     };
     let started = logging::start(arguments.log_level.as_deref());
-    match started.and_then(|()| arguments.command.run()) {
+    let guarded = started.and_then(|()| guard(arguments.allow_core_dumps));
+    match guarded.and_then(|()| arguments.command.run()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             drop(writeln!(io::stderr(), "error: {failure}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Keeps keys out of core files: before any is read.
+fn guard(allow_core_dumps: bool) -> Result<(), Failure> {
+    if allow_core_dumps {
+        return Ok(());
+    }
+    let forbidden = cepa_host::sandbox::forbid_core_dumps();
+    forbidden.map_err(|fault| Failure::new(format!("cannot forbid core dumps: {fault}")))
 }

@@ -139,8 +139,13 @@ pub(super) const AF_XDP_QUEUE: Key = Key {
     expected: "a number of a queue from 0 to 4095",
 };
 
+pub(super) const SANDBOX: Key = Key {
+    name: "sandbox",
+    expected: "\"auto\", \"require\" or \"off\"",
+};
+
 /// Every key, in the order of `config/cepa.toml`.
-pub(super) const KEYS: [&Key; 33] = [
+pub(super) const KEYS: [&Key; 34] = [
     &BIND_IP,
     &HTTPS_PORT,
     &OMQ_PORT,
@@ -174,6 +179,7 @@ pub(super) const KEYS: [&Key; 33] = [
     &AF_XDP_QUEUE,
     &ADMIN_LISTEN,
     &SEED_LISTEN,
+    &SANDBOX,
 ];
 
 pub(super) fn key_names() -> String {

@@ -5,6 +5,7 @@ mod arguments;
 mod doors;
 pub(super) mod identity;
 mod packet;
+mod sandbox;
 mod source;
 mod stop;
 mod supervisor;
@@ -32,6 +33,7 @@ use tracing::{info, warn};
 
 pub(crate) use self::arguments::RunArguments;
 pub(super) use self::arguments::home_dir;
+use self::sandbox::Sandbox;
 use self::source::Source;
 pub(super) use self::stop::Signals;
 use self::supervisor::Supervisor;
@@ -42,8 +44,7 @@ use doors::{Asked, Doors, QuicEndpoints};
 const MIB: u64 = 1024 * 1024;
 
 pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
-    let config = arguments.read()?;
-    advise(&config)?;
+    let (config, sandbox) = prepare(arguments)?;
     packet::choose_x25519(config.packet.x25519)?;
     let supervisor = Supervisor::from_environment()?;
     let runtime = control_runtime()?;
@@ -90,6 +91,8 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     )?;
     // Until here a signal ends the process: nothing has begun, and the log survives that.
     let mut signals = runtime.block_on(async { Signals::listen() })?;
+    // All is open, and every executor has its rings.
+    sandbox.filter()?;
     info!("listening");
     supervisor.ready();
 
@@ -115,6 +118,16 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     info!("stopping");
     runtime.block_on(stop::stop(running, &mut signals, &supervisor))?;
     doors.close()
+}
+
+/// What comes before any thread: without rings nothing is begun, and the thread that is confined is this one,
+/// with those that it starts.
+fn prepare(arguments: &RunArguments) -> Result<(Config, Sandbox), Failure> {
+    cepa_host::requirements::check_io_uring().map_err(Failure::new)?;
+    let config = arguments.read()?;
+    advise(&config)?;
+    let sandbox = Sandbox::confine(&config, arguments.config_file())?;
+    Ok((config, sandbox))
 }
 
 /// Refuses what can't work, and says what looks like a mistake.

@@ -18,5 +18,6 @@ mod network;
 mod omq;
 mod oxend;
 mod packets;
+mod sandbox;
 mod supervised;
 mod swarm;

@@ -1,9 +1,6 @@
 //! What an operator is told before the node starts: what can't work is refused, what looks like a
 //! mistake is said.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
-
 use cepa_control::{Config, NetworkSource};
 use cepa_wire::Timestamp;
 
@@ -64,9 +61,9 @@ pub(super) fn remarks(config: &Config, now: Timestamp, is_root: bool) -> Vec<Str
     remarks
 }
 
-/// Whether we are root; no when the system does not tell.
+/// Whether we are root.
 pub(super) fn is_root() -> bool {
-    fs::metadata("/proc/self").is_ok_and(|of_us| of_us.uid() == 0)
+    cepa_host::sandbox::is_root()
 }
 
 #[cfg(test)]

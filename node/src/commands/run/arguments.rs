@@ -173,6 +173,12 @@ impl FromArgMatches for ServerArguments {
 }
 
 impl RunArguments {
+    /// The file that the command line names, of whichever kind.
+    pub(super) fn config_file(&self) -> Option<&Path> {
+        let of_options = self.options.config_file.as_deref();
+        self.config.as_deref().or(of_options)
+    }
+
     /// Reads the config that is meant. The level of the log is taken from a file of options, and
     /// warnings are logged.
     pub(super) fn read(&self) -> Result<Config, Failure> {
