@@ -49,6 +49,9 @@ fn succeed(case: &str) {
         "{case}: {:?} {told}",
         output.status
     );
+    // A name that is none would succeed as well.
+    let report = String::from_utf8_lossy(&output.stdout);
+    assert!(report.contains("1 passed"), "{case}: {report}");
 }
 
 fn die(case: &str) {

@@ -21,5 +21,8 @@ fn systemd_understands_the_unit_and_calls_it_hardened() {
         return;
     }
     assert!(output.status.success(), "{told}");
-    assert!(told.contains("Overall exposure level for cepa.service"), "{told}");
+    assert!(
+        told.contains("Overall exposure level for cepa.service"),
+        "{told}"
+    );
 }
