@@ -1,5 +1,6 @@
 //! What a node takes from itself, seen from outside, and what it says where the machine gives too little.
 
+use core::time::Duration;
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;
@@ -56,6 +57,13 @@ fn a_node_runs_in_its_sandbox_and_leaves_no_core() {
     let stored = rpc(process.port, &store(account(1).id(), b"from within"));
     assert!(stored.is_some());
     let pid = process.pid();
+    // The shards answer a moment before all is open and the filters are set.
+    for _ in 0..100 {
+        if of_process(pid, "status", "Seccomp:") == "2" {
+            break;
+        }
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
     for (name, expected) in [("Seccomp:", "2"), ("NoNewPrivs:", "1")] {
         assert_eq!(of_process(pid, "status", name), expected, "{name}");
     }
