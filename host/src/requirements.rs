@@ -35,7 +35,7 @@ pub enum RingRefusal {
         "io_uring, which the node runs on, is forbidden by a seccomp filter, as container engines \
          set one; give the container config/docker-seccomp.json: `docker run --security-opt \
          seccomp=docker-seccomp.json`, the same for podman, and for Kubernetes a seccompProfile of \
-         type Localhost; under systemd add `SystemCallFilter=@io-uring`; {HOW}"
+         type Localhost; under systemd add `SystemCallFilter=io_uring_setup io_uring_enter io_uring_register`; {HOW}"
     )]
     Filtered,
     /// The kernel does not have it.

@@ -20,7 +20,7 @@ const NEWEST: ABI = ABI::V6;
 
 /// Read wherever it runs: the machine as it is, and what the C library needs to find a name. What is not there is
 /// left out.
-const READ: [&str; 22] = [
+const READ: [&str; 23] = [
     // glommio pins by the topology and aligns by the disk.
     "/sys/devices",
     "/sys/dev",
@@ -45,8 +45,9 @@ const READ: [&str; 22] = [
     "/run/systemd/resolve",
     "/run/NetworkManager",
     "/run/resolvconf",
-    // Root certificates.
+    // Root certificates: links of /etc/ssl/certs lead there.
     "/usr/share/ca-certificates",
+    "/usr/local/share/ca-certificates",
 ];
 
 /// Of `/etc`, when all of it would be too much.
