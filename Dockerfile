@@ -5,7 +5,7 @@
 #     -p 22021:22021 -p 22020:22020 -p 22020:22020/udp -p 22022:22022/udp cepa
 # The profile is needed because Docker's own forbids io_uring, which the node runs on: packaging/README.md.
 
-FROM rust:1.95-bookworm AS build
+FROM rust:1.95.0-bookworm AS build
 # C and C++ for aws-lc, ring, mimalloc and SQLite.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends cmake clang \
