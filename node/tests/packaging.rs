@@ -1,10 +1,5 @@
 //! What stands around the node: the unit for systemd is understood and hardened as far as is promised, and the
 //! profile for containers fits the node's own filter.
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stderr,
-    reason = "what fails in a test ends it; what is skipped is told"
-)]
 
 use std::fs;
 use std::path::Path;
