@@ -225,7 +225,7 @@ fn calls() {
     );
     let killed = rustix::process::test_kill_process(rustix::process::getpid());
     absent(
-        killed.map_err(|fault| fault.raw_os_error()).err(),
+        killed.map_err(rustix::io::Errno::raw_os_error).err(),
         "a signal",
     );
 }
