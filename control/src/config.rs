@@ -5,6 +5,7 @@ mod error;
 mod keys;
 mod packet;
 mod reload;
+mod sandbox;
 mod table;
 
 use core::net::{Ipv4Addr, SocketAddr};
@@ -22,11 +23,11 @@ use serde::Deserialize;
 use crate::oxend::BootstrapNode;
 
 use self::keys::{
-    ACCOUNT_SIZE_MAX_MIB, ADMIN_LISTEN, ALLOW_AES_CBC, BENCH_HOSTS, BIND_IP, BOOTSTRAP_NODES, DATA_DIR,
-    FOREIGN_GRACE_HOURS, HTTPS_PORT, LOG_FORMAT, LOG_LEVEL, MONITOR_COUNT_MAX, NETWORK_FILE,
-    OMQ_PORT, OXEND_RPC, PROXY_EXCEPTIONS, QUIC, RATE_LIMIT_BURST, RATE_LIMIT_PER_SECOND,
-    RELAXED_DURABILITY_MS, SEED_LISTEN, SEGMENT_SIZE_MIB, SHARD_CPUS, STATS_ACCESS_KEYS,
-    STOP_TIMEOUT_SECONDS, STORE_CAPACITY_MIB, TESTNET,
+    ACCOUNT_SIZE_MAX_MIB, ADMIN_LISTEN, ALLOW_AES_CBC, BENCH_HOSTS, BIND_IP, BOOTSTRAP_NODES,
+    DATA_DIR, FOREIGN_GRACE_HOURS, HTTPS_PORT, LOG_FORMAT, LOG_LEVEL, MONITOR_COUNT_MAX,
+    NETWORK_FILE, OMQ_PORT, OXEND_RPC, PROXY_EXCEPTIONS, QUIC, RATE_LIMIT_BURST,
+    RATE_LIMIT_PER_SECOND, RELAXED_DURABILITY_MS, SANDBOX, SEED_LISTEN, SEGMENT_SIZE_MIB,
+    SHARD_CPUS, STATS_ACCESS_KEYS, STOP_TIMEOUT_SECONDS, STORE_CAPACITY_MIB, TESTNET,
 };
 use self::table::Table;
 
@@ -35,6 +36,7 @@ pub(crate) use self::keys::nearest;
 pub use self::keys::{KEYS, Key};
 pub use self::packet::{PacketConfig, PacketIo, X25519Choice};
 pub use self::reload::Changes;
+pub use self::sandbox::SandboxChoice;
 
 /// Where the view of the network comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,6 +142,8 @@ pub struct Config {
     pub admin_listen: Option<SocketAddr>,
     /// Where the seed endpoint is served.
     pub seed_listen: Option<SocketAddr>,
+    /// What the node takes from itself once it runs.
+    pub sandbox: SandboxChoice,
     /// Hosts that `cepa bench` may send load to beside this machine: addresses or names; at most
     /// [`LIST_COUNT_MAX`].
     pub bench_hosts: Vec<String>,
@@ -314,6 +318,7 @@ impl Config {
             log_format: LogFormat::default(),
             admin_listen: None,
             seed_listen: None,
+            sandbox: SandboxChoice::Auto,
             bench_hosts: Vec::new(),
         }
     }
@@ -383,6 +388,7 @@ impl Config {
             address.ip().is_loopback()
         });
         self.seed_listen = table.take(&SEED_LISTEN, |_| true);
+        table.put(&SANDBOX, &mut self.sandbox, |_| true);
         table.put(&BENCH_HOSTS, &mut self.bench_hosts, |hosts| {
             hosts.len() <= LIST_COUNT_MAX && hosts.iter().all(|host| Host::parse(host).is_some())
         });
@@ -446,6 +452,7 @@ impl Config {
         if let Some(address) = self.seed_listen {
             put(&SEED_LISTEN, address.to_string().into());
         }
+        put(&SANDBOX, self.sandbox.name().into());
         put(&BENCH_HOSTS, self.bench_hosts.clone().into());
         table
     }
@@ -558,6 +565,7 @@ mod tests {
         assert_eq!(config.foreign_grace_hours, FOREIGN_GRACE_HOURS_DEFAULT);
         assert_eq!(config.relaxed_durability_ms, None, "an explicit choice");
         assert_eq!((config.admin_listen, config.seed_listen), (None, None));
+        assert_eq!(config.sandbox, SandboxChoice::Auto);
     }
 
     #[test]
@@ -572,6 +580,7 @@ mod tests {
         config.relaxed_durability_ms = Some(20);
         config.admin_listen = Some("127.0.0.1:9100".parse().unwrap());
         config.seed_listen = Some("0.0.0.0:38157".parse().unwrap());
+        config.sandbox = SandboxChoice::Require;
         config.testnet = true;
         let node = format!("curve://seed.lab:7/{}", "ab".repeat(32));
         config.bootstrap_nodes = Some(vec![node.parse().unwrap()]);
@@ -690,6 +699,7 @@ mod tests {
             ("x25519", "\"fast\""),
             ("af_xdp_interface", "\"a-name-that-is-too-long\""),
             ("af_xdp_queue", "4096"),
+            ("sandbox", "\"on\""),
         ];
         for (name, value) in malformed {
             let text = with(name, &format!("{name} = {value}"));

@@ -13,6 +13,7 @@ use clap::{CommandFactory as _, Parser};
 use mimalloc::MiMalloc;
 
 use crate::commands::Command;
+use crate::failure::Failure;
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
@@ -41,6 +42,10 @@ struct Arguments {
     /// [default: text, without time and colours where standard error is the journal]
     #[arg(long, global = true, value_name = "FORMAT", value_parser = log_formats())]
     log_format: Option<LogFormat>,
+    /// Let the kernel write a core file when the process ends badly, and debuggers attach. It has the
+    /// node's keys and accounts in it
+    #[arg(long, global = true, hide_short_help = true)]
+    allow_core_dumps: bool,
 }
 
 fn log_formats() -> impl TypedValueParser<Value = LogFormat> {
@@ -69,11 +74,21 @@ fn main() -> ExitCode {
         }
     };
     let started = logging::start(arguments.log_level.as_deref(), arguments.log_format);
-    match started.and_then(|()| arguments.command.run()) {
+    let guarded = started.and_then(|()| guard(arguments.allow_core_dumps));
+    match guarded.and_then(|()| arguments.command.run()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             logging::tell_failure(&failure);
             ExitCode::FAILURE
         }
     }
+}
+
+/// Keeps keys out of core files: before any is read.
+fn guard(allow_core_dumps: bool) -> Result<(), Failure> {
+    if allow_core_dumps {
+        return Ok(());
+    }
+    let forbidden = cepa_host::sandbox::forbid_core_dumps();
+    forbidden.map_err(|fault| Failure::new(format!("cannot forbid core dumps: {fault}")))
 }

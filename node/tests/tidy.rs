@@ -51,7 +51,14 @@ const MAY_NAME: [(&[&str], &[&str]); 6] = [
     ),
     (&["quinn", "rustls-native-certs"], &["edge"]),
     (
-        &["glommio", "futures-rustls", "io-uring", "libc"],
+        &[
+            "futures-rustls",
+            "glommio",
+            "io-uring",
+            "landlock",
+            "libc",
+            "seccompiler",
+        ],
         &["host"],
     ),
     // Messages are kept in our own log: SQLite is read by the import, and measured against.

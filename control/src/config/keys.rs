@@ -192,8 +192,14 @@ pub(super) const AF_XDP_QUEUE: Key = Key {
     is_reloaded: false,
 };
 
+pub(super) const SANDBOX: Key = Key {
+    name: "sandbox",
+    expected: "\"auto\", \"require\" or \"off\"",
+    is_reloaded: false,
+};
+
 /// Every key, in the order of `config/cepa.toml`.
-pub const KEYS: [&Key; 36] = [
+pub const KEYS: [&Key; 37] = [
     &BIND_IP,
     &HTTPS_PORT,
     &OMQ_PORT,
@@ -229,6 +235,7 @@ pub const KEYS: [&Key; 36] = [
     &AF_XDP_QUEUE,
     &ADMIN_LISTEN,
     &SEED_LISTEN,
+    &SANDBOX,
     &BENCH_HOSTS,
 ];
 

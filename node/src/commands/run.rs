@@ -7,6 +7,7 @@ pub(super) mod identity;
 mod observe;
 mod packet;
 mod reload;
+mod sandbox;
 mod source;
 mod stop;
 mod supervisor;
@@ -36,6 +37,7 @@ pub(crate) use self::arguments::RunArguments;
 pub(super) use self::arguments::{ConfigArguments, Problem, home_dir};
 use self::observe::{Observed, ObservedLane};
 use self::reload::Reloader;
+use self::sandbox::Sandbox;
 use self::source::Source;
 pub(super) use self::stop::Signals;
 use self::supervisor::Supervisor;
@@ -46,8 +48,7 @@ use doors::{Asked, Doors, QuicEndpoints};
 const MIB: u64 = 1024 * 1024;
 
 pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
-    let config = arguments.config.read()?;
-    advise(&config);
+    let (config, sandbox) = prepare(arguments)?;
     packet::choose_x25519(config.packet.x25519)?;
     let supervisor = Supervisor::from_environment()?;
     let runtime = control_runtime()?;
@@ -103,6 +104,8 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     )?;
     // Until here a signal ends the process: nothing has begun, and the log survives that.
     let mut signals = runtime.block_on(async { Signals::listen() })?;
+    // All is open, and every executor has its rings.
+    sandbox.filter()?;
     info!("listening");
     supervisor.ready();
 
@@ -126,6 +129,16 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     info!("stopping");
     runtime.block_on(stop::stop(running, &mut signals, &supervisor))?;
     doors.close()
+}
+
+/// What comes before any thread: without rings nothing is begun, and the thread that is confined is this one,
+/// with those that it starts.
+fn prepare(arguments: &RunArguments) -> Result<(Config, Sandbox), Failure> {
+    cepa_host::requirements::check_io_uring().map_err(Failure::new)?;
+    let config = arguments.config.read()?;
+    advise(&config);
+    let sandbox = Sandbox::confine(&config, &arguments.config.files_read(&config))?;
+    Ok((config, sandbox))
 }
 
 /// What the watch over the network needs.

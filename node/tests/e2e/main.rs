@@ -21,5 +21,6 @@ mod omq;
 mod oxend;
 mod packets;
 mod reload;
+mod sandbox;
 mod supervised;
 mod swarm;

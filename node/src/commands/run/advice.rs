@@ -2,8 +2,6 @@
 //! mistake is said.
 
 use core::net::SocketAddr;
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 
 use cepa_control::config::PacketIo;
 use cepa_control::{Config, NetworkSource};
@@ -99,9 +97,9 @@ pub(in crate::commands) fn remarks(config: &Config, now: Timestamp, is_root: boo
     remarks
 }
 
-/// Whether we are root; no when the system does not tell.
-pub(in super::super) fn is_root() -> bool {
-    fs::metadata("/proc/self").is_ok_and(|of_us| of_us.uid() == 0)
+/// Whether we are root.
+pub(in crate::commands) fn is_root() -> bool {
+    cepa_host::sandbox::is_root()
 }
 
 #[cfg(test)]
