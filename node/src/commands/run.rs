@@ -35,7 +35,7 @@ use tracing::{info, warn};
 
 pub(crate) use self::arguments::RunArguments;
 pub(super) use self::arguments::{ConfigArguments, Problem, home_dir};
-use self::observe::{Observed, ObservedLane};
+use self::observe::Observed;
 use self::reload::Reloader;
 use self::sandbox::Sandbox;
 use self::source::Source;
@@ -72,16 +72,8 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let (outside, outgoing) = Outside::new(source.oxend().is_some(), true);
     let address = view.load().view.us().map(|node| node.ip);
     let (lane, packet) = packet::make(&config, &keys, address)?.unzip();
-    let observed = Observed {
-        counters: Arc::clone(&counters),
-        view: Arc::clone(&view),
-        standing: source.standing(),
-        data_dir: config.data_dir.clone(),
-        lane: packet.as_ref().map(ObservedLane::new),
-        started: cepa_host::clock::now(),
-        stores: Arc::default(),
-        quic: None,
-    };
+    let mut observed = Observed::new(&counters, &view, &config.data_dir, packet.as_ref());
+    observed.standing = source.standing();
     let settings = NodeSettings {
         packet,
         ..node_settings(config.clone(), keys, outside)
@@ -110,11 +102,8 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     supervisor.ready();
 
     let stores = running.stores();
-    let observed = Observed {
-        stores: Arc::clone(&stores),
-        quic: doors.counters(),
-        ..observed
-    };
+    observed.stores = Arc::clone(&stores);
+    observed.quic = doors.counters();
     runtime.block_on(async {
         tokio::select! {
             () = signals.wait() => {}
