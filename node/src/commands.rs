@@ -7,6 +7,7 @@ mod network_arguments;
 mod receive;
 mod run;
 mod send;
+mod top;
 
 use clap::Subcommand;
 
@@ -20,6 +21,8 @@ pub(crate) enum Command {
     Import(import::ImportArguments),
     /// Run a whole network on this machine, and send a message through it
     Devnet(devnet::DevnetArguments),
+    /// Watch a node
+    Top(top::TopArguments),
     /// Make an account, or show the id of one
     Account(account::AccountArguments),
     /// Send a message through the network
@@ -34,6 +37,7 @@ impl Command {
             Self::Run(arguments) => run::run(arguments),
             Self::Import(arguments) => import::run(arguments),
             Self::Devnet(arguments) => devnet::run(arguments),
+            Self::Top(arguments) => top::run(arguments),
             Self::Account(arguments) => account::run(arguments),
             Self::Send(arguments) => send::run(arguments),
             Self::Receive(arguments) => receive::run(arguments),
