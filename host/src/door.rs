@@ -7,7 +7,7 @@ use core::time::Duration;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use cepa_relay::counters::count;
+use cepa_meter::count;
 use cepa_swarm::load::{Load, LoadLimit};
 use cepa_swarm::rate::{Prefix, RateLimiter};
 use cepa_wire::Timestamp;

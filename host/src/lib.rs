@@ -19,6 +19,7 @@ mod lock;
 pub mod log;
 mod memory;
 mod missed;
+mod numbers;
 mod omq;
 mod onions;
 mod outside;
@@ -280,7 +281,7 @@ pub fn start(
     let descriptors = settings.packet.as_ref().map(|packet| &packet.board);
     let stop = Arc::new(AtomicBool::new(false));
     let stores = Arc::new(StoreBoard::new(tile_count));
-    let (gate, gate_ends) = gate::make_gate(tile_count);
+    let (gate, gate_ends) = gate::make_gate(tile_count, Arc::clone(counters));
     let rate = Arc::new(RateLimiter::new(settings.rate_limit, random::bytes()));
     let monitor_bound = subscribers::MonitorBound::new(settings.monitor_count_max);
     let mut node = RunningNode {

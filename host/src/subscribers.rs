@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cepa_relay::counters::count;
+use cepa_meter::count;
 use cepa_storage::{Command, Outcome};
 use cepa_swarm::monitor::{self, Authorised, Subscriber};
 use cepa_wire::Mailbox;

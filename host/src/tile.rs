@@ -13,8 +13,8 @@ use std::sync::mpsc::SyncSender;
 use arc_swap::ArcSwap;
 use cepa_crypto::NodeKeys;
 use cepa_crypto::request_signature::Verifier;
+use cepa_meter::count;
 use cepa_relay::Counters;
-use cepa_relay::counters::count;
 use cepa_relay::packet::directory::DescriptorBoard;
 use cepa_storage::Settings;
 use cepa_storage::territory::Territory;
@@ -110,6 +110,8 @@ pub(crate) struct Tile {
     /// What is shown of the packet lane, if there is one.
     pub(crate) descriptors: Option<Arc<ArcSwap<DescriptorBoard>>>,
     link_count: Cell<u64>,
+    /// How long it took to read the logs.
+    recovery: Cell<Duration>,
     /// New work is refused; what runs is finished.
     is_stopping: Cell<bool>,
     /// What members missed.
@@ -141,6 +143,21 @@ pub(crate) fn hold(cell: &Cell<usize>, amount: usize, limit: usize) -> Option<He
 }
 
 impl Tile {
+    /// Its number among the shards.
+    pub(crate) const fn index(&self) -> usize {
+        self.index
+    }
+
+    /// How long it took to read the logs.
+    pub(crate) const fn recovery_time(&self) -> Duration {
+        self.recovery.get()
+    }
+
+    /// Commands that wait for another shard.
+    pub(crate) fn ring_waiting_count(&self) -> usize {
+        self.rings.waiting_count()
+    }
+
     /// A number for a link, and so for a connection, that no other has here or at another shard.
     pub(crate) fn next_link_number(&self) -> u64 {
         self.link_count.update(|count| count + 1);
@@ -225,7 +242,7 @@ pub(crate) async fn run(seed: TileSeed, report: SyncSender<Result<(), StartError
         give_anew(&tile, index);
         missed::tick(&tile);
         sweep_subscriptions(&tile);
-        reporter.report(territory.as_ref(), clock::now());
+        reporter.report(&tile, territory.as_ref(), clock::now());
     }
     tile.is_stopping.set(true);
     for task in accepting {
@@ -293,6 +310,7 @@ async fn start(seed: TileSeed) -> Result<(Rc<Tile>, Accepting), StartError> {
         stats_keys: seed.stats_keys,
         descriptors: seed.descriptors,
         link_count: Cell::new(0),
+        recovery: Cell::default(),
         is_stopping: Cell::new(false),
         missed,
         anew: seed.anew,
@@ -347,10 +365,12 @@ fn open_logs(seed: &TileSeed) -> Result<BTreeMap<usize, Rc<LocalLog>>, StartErro
 
 /// Waits until the logs are read, and says what recovery found.
 async fn wait_for_recovery(tile: &Tile) {
+    let begun = clock::ticks();
     for log in tile.stores.local() {
         while !log.is_recovered() {
             sleep(Duration::from_millis(5)).await;
         }
+        tile.recovery.set(clock::ticks().saturating_since(begun));
         let found = log.statistics();
         if found.is_damaged() {
             tracing::warn!(

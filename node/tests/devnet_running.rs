@@ -33,7 +33,7 @@ async fn start(directory: &Path) -> (Child, Vec<String>) {
         .unwrap();
     let mut lines = BufReader::new(devnet.stdout.take().unwrap()).lines();
     let mut commands = Vec::new();
-    while commands.len() < 2 {
+    while commands.len() < 3 {
         let line = lines.next_line().await.unwrap();
         assert!(line.is_some(), "the devnet ended early");
         let line = line.unwrap_or_default();
@@ -84,8 +84,8 @@ fn the_commands_work_and_sigterm_ends_it_well() {
     run(async {
         let directory = TempDir::new().unwrap();
         let (mut devnet, commands) = start(directory.path()).await;
-        let [send, receive] = commands.as_slice() else {
-            unreachable!("two commands were waited for")
+        let [send, receive, top] = commands.as_slice() else {
+            unreachable!("three commands were waited for")
         };
         let sent = shell(directory.path(), send).await;
         assert!(sent.contains("4 of 4"), "{sent}");
@@ -99,6 +99,13 @@ fn the_commands_work_and_sigterm_ends_it_well() {
             shell(directory.path(), receive).await,
             "",
             "what was read is not new"
+        );
+        // It is no terminal: one table.
+        let table = shell(directory.path(), top).await;
+        assert!(table.contains("cepa 0."), "{table}");
+        assert!(
+            table.contains("\n   members                        4\n"),
+            "{table}"
         );
 
         signal(&devnet, "TERM").await;

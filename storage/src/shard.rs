@@ -202,6 +202,13 @@ impl<D: Disk> Shard<D> {
             mailbox_count: index.mailbox_count(),
             index_memory_bytes: index.memory_size() as u64,
             segment_count: self.catalog.segments.len() as u64,
+            log_count: 1,
+            doubtful_log_count: u64::from(self.committer.is_in_doubt()),
+            used_bytes: self.catalog.segments.len() as u64 * self.settings.segment_size,
+            capacity_bytes: self.settings.capacity,
+            unanswered_count: self.unanswered_count as u64,
+            waiting_change_count: self.committer.waiting.len() as u64,
+            running_commit_count: self.committer.in_flight.len() as u64,
             ..self.counts
         }
     }

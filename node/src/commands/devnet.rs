@@ -172,7 +172,14 @@ fn show_outcome(
     screen.command(&format!(
         "{cepa} send --network {network} --dir {from} --to {to} 'Hello again'"
     ))?;
-    screen.command(&format!("{cepa} receive --network {network} --dir {dir}"))
+    screen.command(&format!("{cepa} receive --network {network} --dir {dir}"))?;
+    match plan.nodes.first() {
+        Some(node) => screen.command(&format!(
+            "{cepa} top --config {}",
+            quoted(&node.config_file())
+        )),
+        None => Ok(()),
+    }
 }
 
 /// A path as a shell takes it.

@@ -4,6 +4,7 @@ mod advice;
 mod arguments;
 mod doors;
 pub(super) mod identity;
+mod observe;
 mod packet;
 mod source;
 mod stop;
@@ -21,9 +22,9 @@ use cepa_control::oxend::OurNode;
 use cepa_control::{Config, Endpoint, metrics, seed};
 use cepa_crypto::NodeKeys;
 use cepa_edge::proxy::{self, ServerProxy};
-use cepa_host::{EdgeLimits, NetworkView, NodeSettings, Outside, RateLimit, StoreBoard};
+use cepa_host::{EdgeLimits, NetworkView, NodeSettings, Outside, RateLimit};
+use cepa_meter::Sample;
 use cepa_relay::Counters;
-use cepa_relay::counters::Sample;
 use cepa_storage::{Durability, Settings};
 use cepa_wire::request::Network;
 use tokio::runtime::{Builder, Runtime};
@@ -32,6 +33,7 @@ use tracing::{info, warn};
 
 pub(crate) use self::arguments::RunArguments;
 pub(super) use self::arguments::home_dir;
+use self::observe::{Observed, ObservedLane};
 use self::source::Source;
 pub(super) use self::stop::Signals;
 use self::supervisor::Supervisor;
@@ -73,7 +75,16 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let (outside, outgoing) = Outside::new(source.oxend().is_some(), true);
     let address = view.load().view.us().map(|node| node.ip);
     let (lane, packet) = packet::make(&config, &keys, address)?.unzip();
-    let packets_counted = packet.as_ref().map(|packet| Arc::clone(&packet.counted));
+    let observed = Observed {
+        counters: Arc::clone(&counters),
+        view: Arc::clone(&view),
+        standing: source.standing(),
+        data_dir: config.data_dir.clone(),
+        lane: packet.as_ref().map(ObservedLane::new),
+        started: cepa_host::clock::now(),
+        stores: Arc::default(),
+        quic: None,
+    };
     let settings = NodeSettings {
         packet,
         ..node_settings(config, keys, outside)
@@ -94,13 +105,10 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     supervisor.ready();
 
     let stores = running.stores();
-    let quic = doors.counters();
-    let counted = move || {
-        let quic = quic.iter().flat_map(|quic| quic.snapshot());
-        let packets = packets_counted.iter();
-        let packets = packets.flat_map(|counted| counted.snapshot());
-        let all = counters.snapshot().into_iter();
-        all.chain(quic).chain(packets).collect()
+    let observed = Observed {
+        stores: Arc::clone(&stores),
+        quic: doors.counters(),
+        ..observed
     };
     runtime.block_on(async {
         tokio::select! {
@@ -108,7 +116,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
             () = parent_exit(arguments.exit_with_parent) => {}
             never = source.watch(duties) => never,
             never = packet::run(lane, Arc::clone(&view)) => never,
-            never = control.serve(Arc::clone(&view), counted, running.stores()) => never,
+            never = control.serve(Arc::clone(&view), move || observed.samples()) => never,
             never = supervisor.watch(|| stores.are_tiles_alive()) => never,
         }
     });
@@ -258,12 +266,11 @@ impl Control {
     async fn serve(
         self,
         view: Arc<ArcSwap<NetworkView>>,
-        counters: impl Fn() -> Vec<Sample> + Send + Sync + 'static,
-        stores: Arc<StoreBoard>,
+        samples: impl Fn() -> Vec<Sample> + Send + Sync + 'static,
     ) -> ! {
         let admin = async {
             match self.admin {
-                Some(endpoint) => metrics::serve(endpoint, counters, move || stores.report()).await,
+                Some(endpoint) => metrics::serve(endpoint, samples).await,
                 None => future::pending().await,
             }
         };

@@ -51,6 +51,7 @@ impl Drop for Screen {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "so that it fits map_err")]
 fn broken(fault: io::Error) -> Failure {
     Failure::new(format!(
         "the terminal does not work: {fault}; --once needs none"

@@ -160,33 +160,44 @@ impl View {
     }
 }
 
-/// What has a trail: its name on the screen, and how it is found.
-const TRAILS: [(&str, fn(&Interval<'_>) -> Option<f64>, Unit); 5] = [
-    (
-        "requests",
-        |interval| per_second(interval, REQUEST_SECONDS),
-        Unit::PerSecond,
-    ),
-    (
-        "onions",
-        |interval| per_second(interval, ONION_SECONDS),
-        Unit::PerSecond,
-    ),
-    (
-        "packets",
-        |interval| interval.rate(PACKET_PEELED),
-        Unit::PerSecond,
-    ),
-    (
-        "commits",
-        |interval| interval.rate(STORE_COMMITS),
-        Unit::PerSecond,
-    ),
-    ("cpu", |interval| interval.rate(PROCESS_CPU), Unit::Percent),
+/// Something that has a trail.
+struct Trailed {
+    /// Its name on the screen.
+    name: &'static str,
+    find: fn(&Interval<'_>) -> Option<f64>,
+    unit: Unit,
+}
+
+const TRAILS: [Trailed; 5] = [
+    Trailed {
+        name: "requests",
+        find: |interval| per_second(interval, REQUEST_SECONDS),
+        unit: Unit::PerSecond,
+    },
+    Trailed {
+        name: "onions",
+        find: |interval| per_second(interval, ONION_SECONDS),
+        unit: Unit::PerSecond,
+    },
+    Trailed {
+        name: "packets",
+        find: |interval| interval.rate(PACKET_PEELED),
+        unit: Unit::PerSecond,
+    },
+    Trailed {
+        name: "commits",
+        find: |interval| interval.rate(STORE_COMMITS),
+        unit: Unit::PerSecond,
+    },
+    Trailed {
+        name: "cpu",
+        find: |interval| interval.rate(PROCESS_CPU),
+        unit: Unit::Percent,
+    },
 ];
 
 fn follow(interval: &Interval<'_>, trails: &mut Trails) {
-    for (name, find, _) in TRAILS {
+    for Trailed { name, find, .. } in TRAILS {
         trails.push(name, find(interval));
     }
 }

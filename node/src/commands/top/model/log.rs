@@ -9,7 +9,7 @@ use super::super::names::{
 };
 use super::super::rates::Interval;
 use super::super::units::Unit;
-use super::alarms::{DISK_FREE_MIN, LOG_FULL_WARN};
+use super::alarms::{LOG_FULL_WARN, is_low};
 use super::{
     Cell, LATENCY_COLUMNS, Page, Panel, Row, Tone, batch_panel, latency_row, latency_rows, ratio,
 };
@@ -50,8 +50,7 @@ pub(super) fn used_row(interval: &Interval<'_>) -> Row {
 /// Room on the disk.
 pub(super) fn disk_row(interval: &Interval<'_>) -> Row {
     let free = interval.now().sum(DISK_FREE);
-    let is_full = free.is_some_and(|free| free < DISK_FREE_MIN);
-    Row::number("disk free", free, Unit::Bytes).toned(Tone::Bad, is_full)
+    Row::number("disk free", free, Unit::Bytes).toned(Tone::Bad, is_low(free))
 }
 
 fn space(interval: &Interval<'_>) -> Panel {

@@ -6,7 +6,7 @@ use super::super::units::Unit;
 use super::log::{disk_row, latencies, used_row};
 use super::network::{cores, decommission_row, files_row, members_down_row, memory_row};
 use super::requests::{lanes, onions};
-use super::{Cell, Page, Panel, Row, TRAILS};
+use super::{Cell, Page, Panel, Row, TRAILS, Trailed};
 
 pub(super) fn page(interval: &Interval<'_>, trails: &Trails) -> Page {
     Page {
@@ -23,7 +23,7 @@ pub(super) fn page(interval: &Interval<'_>, trails: &Trails) -> Page {
 }
 
 fn activity(interval: &Interval<'_>, trails: &Trails) -> Panel {
-    let rows = TRAILS.iter().map(|(name, find, unit)| {
+    let rows = TRAILS.iter().map(|Trailed { name, find, unit }| {
         let cells = vec![
             Cell::Number(find(interval), *unit),
             Cell::Trail(trails.of(name)),
