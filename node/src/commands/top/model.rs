@@ -300,4 +300,4 @@ fn ratio(used: Option<f64>, whole: Option<f64>) -> Option<f64> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -64,3 +64,28 @@ fn push_line(text: &mut String, name: &str, cells: impl Iterator<Item = String>)
     text.truncate(size);
     text.push('\n');
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::model::tests::{AFTER, BEFORE, view};
+    use super::*;
+
+    #[test]
+    fn the_table_has_a_line_for_each_number() {
+        let text = text("127.0.0.1:9100", &view(BEFORE, AFTER));
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(
+            lines.first().copied(),
+            Some("cepa 0.1.0  127.0.0.1:9100  up 2h 00m  height 1234567  view 12 s")
+        );
+        for line in [
+            "requests                     per s       p50       p99",
+            "   https                      20.0   2.50 ms   4.95 ms",
+            "!  packet-0                100.0 %",
+            "   quic                          -         -         -",
+        ] {
+            assert!(lines.contains(&line), "{line} in\n{text}");
+        }
+        assert!(lines.iter().all(|line| !line.ends_with(' ')));
+    }
+}
