@@ -21,7 +21,7 @@ cepa_meter::numbers! {
     maybe open_fds,
     /// Files and sockets that may be open.
     maybe max_fds,
-    /// Threads.
+    /// Threads of this process.
     maybe threads,
     /// Seconds of processor time, by tile: what a tile has beyond one core's second a second it does not get. `control`
     /// is the main thread, `other` what reads and writes files for the others.

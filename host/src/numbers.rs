@@ -10,7 +10,7 @@ use crate::tile::Tile;
 cepa_meter::numbers! {
     /// Of all shards together, as it was a second ago at most.
     pub(crate) struct ShardNumbers, named "";
-    /// Shards.
+    /// Shards that have told of themselves.
     gauge shards,
     /// Requests and onions that are being served.
     gauge requests_running,

@@ -280,13 +280,12 @@ async fn start(seed: TileSeed) -> Result<(Rc<Tile>, Accepting), StartError> {
         spawn_local(Rc::clone(log).run()).detach();
     }
     let rings = Rings::new(Arc::clone(&seed.counters));
-    let counters = Arc::clone(&seed.counters);
     let stores = Stores::new(
         logs,
         seed.log_count,
         seed.tile_count,
         Rc::clone(&rings),
-        counters,
+        Arc::clone(&seed.counters),
         seed.monitor_bound,
     );
     let tile = Rc::new(Tile {

@@ -352,6 +352,7 @@ fn the_checks_run_what_is_promised() {
         "fuzz/run_seeds.sh",
         "cargo doc --workspace --no-deps",
         "cargo run --release -- devnet --once",
+        "config/check_monitoring.sh \"$CARGO_TARGET_DIR/release/cepa\"",
     ] {
         assert!(
             checks.contains(&format!("{command}\n")),

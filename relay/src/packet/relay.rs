@@ -117,8 +117,8 @@ cepa_meter::counters! {
     waiting: gauge,
     /// Clients with a link.
     clients: gauge,
-    /// Share of the bits of the replay filter of this epoch that are set; of two thirds, every third packet would be
-    /// dropped as a replay that is none.
+    /// Share of the bits of the replay filter of this epoch that are set: the more, the more packets are dropped as
+    /// replays that are none.
     replay_fill_ratio: gauge / 1000,
 }
 

@@ -26,7 +26,7 @@ const SEGMENT_SIZE_MIB: u64 = 16;
 
 /// The packets of a node that carries some messages only: a million an epoch.
 const REPLAY_FILTER_MIB: u64 = 4;
-/// HTTPS, OMQ, packets.
+/// HTTPS, OMQ, packets, metrics.
 const NODE_PORT_COUNT: usize = 4;
 
 /// A network that is ready to be started.
