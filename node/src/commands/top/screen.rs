@@ -115,7 +115,7 @@ fn draw_head(frame: &mut Frame<'_>, shown: &Shown<'_>, area: Rect) {
     } else {
         pace
     };
-    let pace = Line::from(pace).alignment(Alignment::Right).style(dim());
+    let pace = Line::from(Span::styled(pace, dim())).alignment(Alignment::Right);
     frame.render_widget(pace, state);
     let pages = shown
         .view
@@ -157,7 +157,7 @@ fn identity_line<'a>(address: &'a str, header: Option<&'a Header>) -> Line<'a> {
 fn state_line<'a>(shown: &Shown<'a>, header: Option<&'a Header>) -> Line<'a> {
     if let Some((silence, reason)) = shown.silence {
         let text = format!("!! no answer for {} s: {reason}", silence.as_secs());
-        return Line::styled(text, style(Tone::Bad));
+        return Line::from(Span::styled(text, style(Tone::Bad)));
     }
     let alarms = header.map_or(&[][..], |header| &header.alarms);
     if alarms.is_empty() {

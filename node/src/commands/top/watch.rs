@@ -184,7 +184,7 @@ mod tests {
     fn a_pause_keeps_the_screen_and_counts_on() {
         let start = Instant::now();
         let mut watch = watch(start);
-        let mut tell = |watch: &mut Watch, count: u64, seconds| {
+        let tell = |watch: &mut Watch, count: u64, seconds| {
             let text = format!("cepa_packet_peeled_total {count}\n");
             let at = start + Duration::from_secs(seconds);
             watch.handle_answer(Ok(scraped(&text, at)));
