@@ -15,11 +15,13 @@ use super::rates::Trail;
 use super::units::{Unit, WIDTH};
 
 /// Columns of a panel at least, where there is room for two: a name of ten letters and three numbers.
-const PANEL_WIDTH_MIN: u16 = 38;
-/// Blanks between two panels.
-const GAP: u16 = 2;
+const PANEL_WIDTH_MIN: u16 = 39;
+/// Blanks between two panels: the next one begins with the place of a mark.
+const GAP: u16 = 1;
 /// Most rows of a panel that are drawn: more than any node has of one kind.
 const ROW_COUNT_MAX: usize = 200;
+/// Blanks before a trail.
+const TRAIL_GAP: u16 = 2;
 /// Columns of a name beside a trail.
 const TRAIL_NAME_WIDTH: u16 = 12;
 /// Lines above the page: identity, state, titles of pages.
@@ -324,8 +326,8 @@ fn draw_line<'a>(
             }
             Drawn::Trail(trail) => {
                 let area = Rect {
-                    x: (x + GAP).min(line.right()),
-                    width: room.saturating_sub(GAP),
+                    x: (x + TRAIL_GAP).min(line.right()),
+                    width: room.saturating_sub(TRAIL_GAP),
                     ..line
                 };
                 draw_trail(buffer, trail, area);

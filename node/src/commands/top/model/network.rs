@@ -145,7 +145,7 @@ fn process(interval: &Interval<'_>) -> Panel {
 
 fn members(interval: &Interval<'_>) -> Panel {
     Panel {
-        title: "members asked",
+        title: "members",
         columns: LATENCY_COLUMNS,
         rows: vec![
             latency_row(interval, "answered", MEMBER_SECONDS),

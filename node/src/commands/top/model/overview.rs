@@ -31,7 +31,7 @@ fn activity(interval: &Interval<'_>, trails: &Trails) -> Panel {
         Row::new(*name, cells)
     });
     Panel {
-        title: "a second",
+        title: "per second",
         columns: &[],
         rows: rows.collect(),
     }

@@ -36,9 +36,9 @@ fn row(view: &View, page: usize, panel: &str, row: &str) -> (Tone, String) {
 fn the_pages_tell_what_happened_in_the_time() {
     let view = view(BEFORE, AFTER);
     let table = [
-        (0, "a second", "requests", "25.0"),
-        (0, "a second", "packets", "1000"),
-        (0, "a second", "cpu", "150.0 %"),
+        (0, "per second", "requests", "25.0"),
+        (0, "per second", "packets", "1000"),
+        (0, "per second", "cpu", "150.0 %"),
         (0, "node", "log used", "25.0 %"),
         (0, "node", "disk free", "20.0 GiB"),
         (0, "node", "https connections", "12"),

@@ -47,7 +47,7 @@ fn the_overview_stands_on_a_small_terminal() {
     for words in [
         "  requests       25.0",
         "  https          20.0  2.50 ms  4.95 ms",
-        "log used                25.0 % ██······",
+        "log used              25.0 % ██······",
         "disk free             20.0 GiB",
     ] {
         assert!(all.contains(words), "{words} in\n{all}");
