@@ -23,8 +23,8 @@ cepa_meter::numbers! {
     maybe max_fds,
     /// Threads of this process.
     maybe threads,
-    /// Seconds of processor time, by tile: what a tile has beyond one core's second a second it does not get. `control`
-    /// is the main thread, `other` what reads and writes files for the others.
+    /// Seconds of processor time, by tile: one a second is all that a tile can get. `control` is the main thread; a
+    /// shard has with it what waits for files beside it, and `other` are threads of the kernel's ring.
     counts(tile) cpu_seconds / 1000,
 }
 
@@ -69,35 +69,53 @@ fn cpu_by_tile(process: &Path) -> Vec<(LabelValue, u64)> {
     for task in tasks.flatten() {
         // A thread may end meanwhile.
         let stat = fs::read_to_string(task.path().join("stat"));
-        if let Some((name, ticks)) = stat.ok().as_deref().and_then(parse_stat) {
-            *by_tile.entry(tile(name)).or_default() += ticks * 1000 / TICKS_PER_SECOND;
+        if let Some(thread) = stat.ok().as_deref().and_then(Thread::parse) {
+            let millis = thread.ticks.saturating_mul(1000 / TICKS_PER_SECOND);
+            *by_tile.entry(thread.tile(std::process::id())).or_default() += millis;
         }
     }
     by_tile.into_iter().collect()
 }
 
-/// The name of a thread, and its processor time as user and as kernel.
-fn parse_stat(stat: &str) -> Option<(&str, u64)> {
-    // The name may hold anything, parentheses too.
-    let (before, after) = stat.rsplit_once(')')?;
-    let (_, name) = before.split_once('(')?;
-    // Behind the name come the state as field 3, and the times as 14 and 15.
-    let mut times = after.split_ascii_whitespace().skip(11);
-    let mut next = || times.next()?.parse::<u64>().ok();
-    Some((name, next()?.saturating_add(next()?)))
+/// What a line of the kernel says of a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Thread<'a> {
+    id: u32,
+    name: &'a str,
+    /// Its processor time, as user and as kernel.
+    ticks: u64,
 }
 
-/// The tile that a thread is, by its name: only names that are known become a label.
-fn tile(name: &str) -> LabelValue {
-    let is_numbered = |prefix: &str| {
-        let number = name.strip_prefix(prefix).unwrap_or_default();
-        !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit())
-    };
-    match name {
-        "cepa" => "control".into(),
-        "quic" => "quic".into(),
-        _ if is_numbered("shard-") || is_numbered("packet-") => name.to_owned().into(),
-        _ => "other".into(),
+impl<'a> Thread<'a> {
+    fn parse(stat: &'a str) -> Option<Self> {
+        // The name may hold anything, parentheses too.
+        let (before, after) = stat.rsplit_once(')')?;
+        let (id, name) = before.split_once(" (")?;
+        // Behind the name come the state as field 3, and the times as 14 and 15.
+        let mut times = after.split_ascii_whitespace().skip(11);
+        let mut next = || times.next()?.parse::<u64>().ok();
+        Some(Self {
+            id: id.parse().ok()?,
+            name,
+            ticks: next()?.saturating_add(next()?),
+        })
+    }
+
+    /// The tile that it is: only names that are known become a label.
+    fn tile(self, process_id: u32) -> LabelValue {
+        if self.id == process_id {
+            return "control".into();
+        }
+        let mut words = self.name.split('-');
+        let number = words.clone().nth(1).filter(|number| {
+            !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit())
+        });
+        match (words.next(), number) {
+            // The executor adds a number of its own behind.
+            (Some(kind @ ("shard" | "packet")), Some(number)) => format!("{kind}-{number}").into(),
+            (Some("quic"), None) => "quic".into(),
+            _ => "other".into(),
+        }
     }
 }
 
@@ -117,14 +135,29 @@ mod tests {
     #[test]
     fn a_line_of_the_kernel_is_read_whatever_a_thread_is_called() {
         let stat = "7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 150 25 0 0 20 0";
-        assert_eq!(parse_stat(stat), Some(("a) b (c", 175)));
-        assert_eq!(parse_stat("7 (a) S 1"), None);
+        let thread = |name| Thread {
+            id: 7,
+            name,
+            ticks: 175,
+        };
+        assert_eq!(Thread::parse(stat), Some(thread("a) b (c")));
+        assert_eq!(Thread::parse("7 (a) S 1"), None);
         assert_eq!(field("A:\t 5 kB\nB: x", "A:"), Some(5));
         assert_eq!(field("A:\t 5 kB\nB: x", "B:"), None);
-        let tiles = ["cepa", "shard-12", "packet-0", "shard-", "shard-1a", "quic"].map(tile);
-        assert_eq!(
-            tiles,
-            ["control", "shard-12", "packet-0", "other", "other", "quic"]
-        );
+        let names = [
+            "shard-12-1",
+            "packet-0",
+            "quic",
+            "shard-",
+            "shard-1a",
+            "iou-wrk-3",
+            "",
+        ];
+        let tiles = names.map(|name| thread(name).tile(1));
+        let expected = [
+            "shard-12", "packet-0", "quic", "other", "other", "other", "other",
+        ];
+        assert_eq!(tiles, expected);
+        assert_eq!(thread("shard-0-1").tile(7), "control");
     }
 }

@@ -12,7 +12,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 
 use cepa_crypto::{NodeKeys, SecretKeys};
@@ -82,8 +82,8 @@ fn find<'a>(documented: &'a BTreeMap<String, Documented>, name: &str) -> Option<
         (found.kind == "histogram").then_some(found)
     };
     let found = documented.get(name).filter(|it| it.kind != "histogram");
-    let suffixes = ["_bucket", "_sum", "_count"].into_iter();
-    found.or_else(|| suffixes.filter_map(of_histogram).next())
+    let mut suffixes = ["_bucket", "_sum", "_count"].into_iter();
+    found.or_else(|| suffixes.find_map(of_histogram))
 }
 
 /// The words of a text that begin as our metrics do.
@@ -144,6 +144,8 @@ fn labels_are_those_that_were_looked_at() {
 /// A devnet that holds, in a directory.
 struct Devnet {
     process: Child,
+    /// It says more, and would end if nobody could read it.
+    _output: BufReader<ChildStdout>,
     directory: tempfile::TempDir,
 }
 
@@ -157,14 +159,19 @@ impl Devnet {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let mut output = BufReader::new(process.stdout.take().unwrap());
         // It ends by itself when something does not hold.
+        let lines = output.by_ref().lines();
         let held = lines.map_while(Result::ok).any(|line| {
             let command = line.strip_prefix("  ").unwrap_or_default();
             !command.starts_with(' ') && command.contains(" send ")
         });
         assert!(held, "the devnet ended early");
-        Self { process, directory }
+        Self {
+            process,
+            _output: output,
+            directory,
+        }
     }
 
     /// The config of each node, and what it tells.
@@ -301,8 +308,8 @@ fn how_a_node_stands_with_its_chain_daemon_is_documented_too() {
     let config = directory.path().join("cepa.toml");
     let text = format!(
         "bind_ip = \"127.0.0.1\"\nhttps_port = {port}\nomq_port = {omq_port}\n\
-         data_dir = \"data\"\noxend = \"{}\"\nshard_cpus = [0]\nsegment_size_mib = 4\n\
-         admin_listen = \"127.0.0.1:{admin_port}\"\n",
+         data_dir = \"data\"\noxend_rpc = \"{}\"\nshard_cpus = [0]\nsegment_size_mib = 4\n\
+         testnet = true\nadmin_listen = \"127.0.0.1:{admin_port}\"\n",
         oxend.address()
     );
     fs::write(&config, text).unwrap();
@@ -371,7 +378,7 @@ fn what_nodes_tell_is_documented_and_names_nobody() {
         "cepa_packet_epoch_left_seconds",
         "cepa_disk_free_bytes",
         "cepa_process_resident_memory_bytes",
-        "cepa_process_cpu_seconds_total{tile=\"shard-0\"}",
+        "cepa_process_cpu_seconds_total{tile=\"control\"}",
         "cepa_shards",
         "cepa_swarm_members",
     ] {
