@@ -1,6 +1,5 @@
 //! Which admin endpoint is asked.
 
-use core::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use cepa_control::Config;
@@ -25,7 +24,7 @@ pub(super) fn find(admin: Option<&str>, config: Option<&Path>) -> Result<String,
         ))
     })?;
     match config.admin_listen {
-        Some(address) => Ok(reachable(address).to_string()),
+        Some(address) => Ok(address.to_string()),
         None => Err(Failure::new(format!(
             "{} has no key `admin_listen`: set admin_listen = \"127.0.0.1:9100\" there and start the \
              node again",
@@ -44,14 +43,6 @@ fn installed_config() -> Result<PathBuf, Failure> {
              with the node's admin_listen"
         ))
     })
-}
-
-/// What is listened on is where it is reached, but for the address that means all.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
-    if address.ip().is_unspecified() {
-        address.set_ip(core::net::Ipv4Addr::LOCALHOST.into());
-    }
-    address
 }
 
 /// `HOST:PORT`, for the command line.
@@ -90,12 +81,5 @@ mod tests {
         ] {
             assert!(parse_address(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn what_listens_everywhere_is_asked_here() {
-        let address = |text: &str| text.parse::<SocketAddr>().unwrap();
-        assert_eq!(reachable(address("0.0.0.0:7")), address("127.0.0.1:7"));
-        assert_eq!(reachable(address("127.0.0.2:7")), address("127.0.0.2:7"));
     }
 }

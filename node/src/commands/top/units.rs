@@ -33,8 +33,8 @@ impl Unit {
         };
         match self {
             Self::Whole => format!("{value:.0}"),
-            Self::Count => scaled(value, &[("", 0)], &LARGE),
-            Self::PerSecond | Self::Mean => scaled(value, &[("", 1)], &LARGE),
+            Self::Count => scaled(value, 0),
+            Self::PerSecond | Self::Mean => scaled(value, 1),
             Self::Latency => latency(value),
             Self::Age => age(value),
             Self::Bytes => bytes(value),
@@ -48,15 +48,15 @@ const LARGE: [(f64, &str); 4] = [(1e3, "k"), (1e6, "M"), (1e9, "G"), (1e12, "T")
 
 /// A number below ten thousand as it is, with so many decimals while it is below a hundred; others with
 /// three digits and a letter.
-fn scaled(value: f64, plain: &[(&str, usize); 1], large: &[(f64, &str)]) -> String {
-    let [(suffix, decimals)] = plain;
+fn scaled(value: f64, decimals: usize) -> String {
     let size = value.abs();
     if size < 9999.5 {
-        let decimals = if size < 99.95 { *decimals } else { 0 };
-        return format!("{value:.decimals$}{suffix}");
+        let decimals = if size < 99.95 { decimals } else { 0 };
+        return format!("{value:.decimals$}");
     }
-    let fits = large.iter().find(|(factor, _)| size < factor * 999.5);
-    let (factor, letter) = fits.or_else(|| large.last()).copied().unwrap_or((1.0, ""));
+    let fits = LARGE.iter().find(|(factor, _)| size < factor * 999.5);
+    let largest = || LARGE.last();
+    let (factor, letter) = fits.or_else(largest).copied().unwrap_or((1.0, ""));
     format!("{}{letter}", three_digits(value / factor))
 }
 

@@ -31,7 +31,7 @@ pub(super) fn find(interval: &Interval<'_>) -> Vec<Alarm> {
     let is_off = |name| now(name).is_some_and(|value| value < 0.5);
     let is_any = |value: Option<f64>| value.is_some_and(|value| value > 0.0);
     let silent = interval.now().largest(SHARD_SILENT);
-    // A network file does not age, and has none: it is told of an oxend.
+    // Told with an oxend only: a network file has no age.
     let view_age = now(VIEW_AGE);
     let checks = [
         (is_off(NODE_ACTIVE), Tone::Bad, "decommissioned"),
