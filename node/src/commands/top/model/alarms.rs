@@ -13,13 +13,13 @@ use super::{Alarm, Tone, ratio};
 
 /// A shard tells something each second.
 pub(super) const SHARD_SILENT_MAX: f64 = 10.0;
-/// oxend is asked each half minute.
+/// oxend is asked each half minute: ten times nothing.
 const VIEW_AGE_MAX: f64 = 300.0;
-/// The network's patience is 65 minutes; a ping or a test in ten is late.
+/// The network's patience is 65 minutes: less than half of it is left.
 const DECOMMISSION_WARN: f64 = 30.0 * 60.0;
-/// Where the log begins to refuse the largest mailboxes.
+/// So full, the limit of a mailbox has sunk far: the largest are refused.
 pub(super) const LOG_FULL_WARN: f64 = 0.9;
-/// Shares of the open files that a process may have.
+/// Share of the files that the process may have open.
 pub(super) const FILES_WARN: f64 = 0.8;
 /// A disk with less room than eight segments of the usual size.
 const DISK_FREE_MIN: f64 = 512.0 * 1024.0 * 1024.0;
