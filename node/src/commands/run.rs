@@ -33,7 +33,7 @@ use tracing::{info, warn};
 
 pub(crate) use self::arguments::RunArguments;
 pub(super) use self::arguments::home_dir;
-use self::observe::{Observed, ObservedLane};
+use self::observe::Observed;
 use self::source::Source;
 pub(super) use self::stop::Signals;
 use self::supervisor::Supervisor;
@@ -75,16 +75,8 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let (outside, outgoing) = Outside::new(source.oxend().is_some(), true);
     let address = view.load().view.us().map(|node| node.ip);
     let (lane, packet) = packet::make(&config, &keys, address)?.unzip();
-    let observed = Observed {
-        counters: Arc::clone(&counters),
-        view: Arc::clone(&view),
-        standing: source.standing(),
-        data_dir: config.data_dir.clone(),
-        lane: packet.as_ref().map(ObservedLane::new),
-        started: cepa_host::clock::now(),
-        stores: Arc::default(),
-        quic: None,
-    };
+    let mut observed = Observed::new(&counters, &view, &config.data_dir, packet.as_ref());
+    observed.standing = source.standing();
     let settings = NodeSettings {
         packet,
         ..node_settings(config, keys, outside)
@@ -105,11 +97,8 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     supervisor.ready();
 
     let stores = running.stores();
-    let observed = Observed {
-        stores: Arc::clone(&stores),
-        quic: doors.counters(),
-        ..observed
-    };
+    observed.stores = Arc::clone(&stores);
+    observed.quic = doors.counters();
     runtime.block_on(async {
         tokio::select! {
             () = signals.wait() => {}

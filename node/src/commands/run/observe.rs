@@ -1,6 +1,6 @@
 //! All that a node tells of itself: gathered when somebody asks, declared where it is counted.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -51,18 +51,21 @@ cepa_meter::numbers! {
 
 /// What is counted, and where the rest is looked up.
 pub(super) struct Observed {
-    pub(super) counters: Arc<Counters>,
+    counters: Arc<Counters>,
+    view: Arc<ArcSwap<NetworkView>>,
+    data_dir: PathBuf,
+    lane: Option<ObservedLane>,
+    started: Timestamp,
+    /// What shards tell, once they run.
     pub(super) stores: Arc<StoreBoard>,
+    /// What the QUIC listener counts, if there is one.
     pub(super) quic: Option<Arc<quic::Counters>>,
-    pub(super) lane: Option<ObservedLane>,
-    pub(super) view: Arc<ArcSwap<NetworkView>>,
+    /// How the node stands, if a chain daemon tells.
     pub(super) standing: Option<Arc<Standing>>,
-    pub(super) data_dir: PathBuf,
-    pub(super) started: Timestamp,
 }
 
 /// What is seen of the packet lane.
-pub(super) struct ObservedLane {
+struct ObservedLane {
     counted: Arc<Counted>,
     hop_keys: Arc<ArcSwap<HopKeys>>,
     directory: Arc<ArcSwap<PacketDirectory>>,
@@ -70,7 +73,7 @@ pub(super) struct ObservedLane {
 
 impl ObservedLane {
     /// The lane that is made of these settings.
-    pub(super) fn new(settings: &PacketSettings) -> Self {
+    fn new(settings: &PacketSettings) -> Self {
         Self {
             counted: Arc::clone(&settings.counted),
             hop_keys: Arc::clone(&settings.hop_keys),
@@ -92,6 +95,25 @@ impl ObservedLane {
 }
 
 impl Observed {
+    /// A node that starts now.
+    pub(super) fn new(
+        counters: &Arc<Counters>,
+        view: &Arc<ArcSwap<NetworkView>>,
+        data_dir: &Path,
+        packet: Option<&PacketSettings>,
+    ) -> Self {
+        Self {
+            counters: Arc::clone(counters),
+            view: Arc::clone(view),
+            data_dir: data_dir.to_owned(),
+            lane: packet.map(ObservedLane::new),
+            started: clock::now(),
+            stores: Arc::default(),
+            quic: None,
+            standing: None,
+        }
+    }
+
     /// All of it.
     pub(super) fn samples(&self) -> Vec<Sample> {
         let now = clock::now();
@@ -146,7 +168,6 @@ mod tests {
     use std::collections::BTreeSet;
     use std::env;
     use std::fs;
-    use std::path::Path;
 
     use cepa_edge::quic;
     use cepa_meter::{Declared, Kind};
