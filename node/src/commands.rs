@@ -12,6 +12,7 @@ mod network_arguments;
 mod receive;
 mod run;
 mod send;
+mod top;
 
 use clap::Subcommand;
 
@@ -29,6 +30,8 @@ pub(crate) enum Command {
     Devnet(devnet::DevnetArguments),
     /// See whether this machine can run a node well, and whether the node here is reached
     Doctor(doctor::DoctorArguments),
+    /// Watch a node
+    Top(top::TopArguments),
     /// Make an account, or show the id of one
     Account(account::AccountArguments),
     /// Send a message through the network
@@ -51,6 +54,7 @@ impl Command {
             Self::Import(arguments) => import::run(arguments),
             Self::Devnet(arguments) => devnet::run(arguments),
             Self::Doctor(arguments) => doctor::run(arguments),
+            Self::Top(arguments) => top::run(arguments),
             Self::Account(arguments) => account::run(arguments),
             Self::Send(arguments) => send::run(arguments),
             Self::Receive(arguments) => receive::run(arguments),

@@ -129,10 +129,42 @@ fn a_devnet_that_cannot_be_is_refused() {
 }
 
 #[test]
+fn whoever_cannot_be_watched_is_told_why() {
+    let directory = TempDir::new().unwrap();
+    let here = directory.path();
+    let nobody = refusal(here, &["top", "--once", "--admin", "127.0.0.1:1"]);
+    assert!(
+        nobody.contains("cannot watch 127.0.0.1:1: nobody listens there"),
+        "{nobody}"
+    );
+    let absent = refusal(here, &["top", "--config", "absent.toml"]);
+    assert!(
+        absent.contains("absent.toml") && absent.contains("--admin"),
+        "{absent}"
+    );
+    fs::write(here.join("cepa.toml"), GOOD).unwrap();
+    let off = refusal(here, &["top", "--config", "cepa.toml"]);
+    assert!(
+        off.contains("cepa.toml has no key `admin_listen`: set"),
+        "{off}"
+    );
+    fs::write(
+        here.join("cepa.toml"),
+        format!("{GOOD}admin_listen = \"127.0.0.1:1\"\n"),
+    )
+    .unwrap();
+    let nobody = refusal(here, &["top", "--config", "cepa.toml"]);
+    assert!(nobody.contains("cannot watch 127.0.0.1:1"), "{nobody}");
+}
+
+#[test]
 fn a_command_line_that_is_none_has_its_own_code() {
     let directory = TempDir::new().unwrap();
-    let table: [&[&str]; 5] = [
+    let table: [&[&str]; 8] = [
         &[],
+        &["top", "--admin", "nowhere"],
+        &["top", "--interval", "0"],
+        &["top", "--admin", "127.0.0.1:1", "--config", "cepa.toml"],
         &["fly"],
         &["run", "--fast"],
         &["run", "--config", "cepa.toml", "--omq-port", "7"],

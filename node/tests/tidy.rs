@@ -43,7 +43,7 @@ const ALL: &[&str] = &[
 ];
 
 /// Crates of others that only some of ours may name.
-const MAY_NAME: [(&[&str], &[&str]); 6] = [
+const MAY_NAME: [(&[&str], &[&str]); 7] = [
     // The reactor of the control plane stays out of the data plane.
     (
         &["tokio", "tokio-rustls", "hyper-util"],
@@ -61,6 +61,8 @@ const MAY_NAME: [(&[&str], &[&str]); 6] = [
         ],
         &["host"],
     ),
+    // Only node has a screen.
+    (&["ratatui"], &["node"]),
     // Messages are kept in our own log: SQLite is read by the import, and measured against.
     (&["rusqlite"], &["node", "benches"]),
     // Who is trusted by which certificate is said in few places.

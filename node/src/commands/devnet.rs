@@ -188,7 +188,14 @@ fn show_outcome(
     screen.command(&format!(
         "{cepa} bench mixed --network {network} --rate 200 --duration 20m --plot soak.svg \
          --json soak.json"
-    ))
+    ))?;
+    match plan.nodes.first() {
+        Some(node) => screen.command(&format!(
+            "{cepa} top --config {}",
+            quoted(&node.config_file())
+        )),
+        None => Ok(()),
+    }
 }
 
 /// A path as a shell takes it.
