@@ -34,7 +34,7 @@ async fn start(directory: &Path) -> (Child, Vec<String>) {
         .unwrap();
     let mut lines = BufReader::new(devnet.stdout.take().unwrap()).lines();
     let mut commands = Vec::new();
-    while commands.len() < 3 {
+    while commands.len() < 4 {
         let line = lines.next_line().await.unwrap();
         assert!(line.is_some(), "the devnet ended early");
         let line = line.unwrap_or_default();
@@ -116,7 +116,7 @@ fn the_commands_work_and_sigterm_ends_it_well() {
         let directory = TempDir::new().unwrap();
         let (mut devnet, commands) = start(directory.path()).await;
         let [send, receive, bench, top] = commands.as_slice() else {
-            unreachable!("three commands were waited for")
+            unreachable!("four commands were waited for")
         };
         let bench = bench.replace(" --duration 20m", " --duration 2s");
         let measured = shell(directory.path(), &bench).await;
