@@ -1,9 +1,5 @@
 //! How the log looks: as JSON, on a stream of systemd's journal, and by the journal's own socket.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "what fails in a test ends it"
-)]
+#![expect(clippy::unwrap_used, reason = "what fails in a test ends it")]
 
 use core::time::Duration;
 use std::fs::{self, File};
