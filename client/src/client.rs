@@ -329,17 +329,22 @@ impl Client {
             self.ask_once_per_path(node, |_| ClientRequest::Info)
                 .await?,
         )?;
-        let time = body.get("timestamp").and_then(Value::as_u64);
-        let version = body.get("version").and_then(Value::as_array);
-        match (time, version) {
-            (Some(time), Some(version)) => Ok(NodeInfo {
-                time: Timestamp::from_millis(time),
-                version: version.iter().filter_map(Value::as_u64).collect(),
-            }),
-            _ => Err(ClientError::Malformed(
-                "an answer to `info` lacks time or version",
-            )),
-        }
+        read_info(&body)
+    }
+
+    /// The relays that the last request went through, guard first.
+    pub fn last_path(&self) -> &[ServiceNode] {
+        &self.last_path
+    }
+
+    /// Asks a node for what is made and signed already, the way that the settings say, until it answers. The
+    /// answer is given as it is, whatever its status.
+    pub async fn ask_once(
+        &mut self,
+        node: &ServiceNode,
+        request: &ClientRequest,
+    ) -> Result<OnionAnswer, ClientError> {
+        self.ask_once_per_path(node, |_| request.clone()).await
     }
 
     /// Whether a node that is asked directly, as clients test a guard, answers `info` with 200.
@@ -593,6 +598,39 @@ impl Client {
         let ours = i64::try_from(now().as_millis()).unwrap_or(i64::MAX);
         let theirs = ours.saturating_add(self.clock_offset).max(0);
         Timestamp::from_millis(theirs.unsigned_abs())
+    }
+}
+
+/// Asks a node directly, without an onion, what it says of itself.
+pub async fn direct_info(node: &ServiceNode) -> Result<NodeInfo, ClientError> {
+    let address = SocketAddrV4::new(node.ip, node.port);
+    let body = Bytes::from(ClientRequest::Info.encode_json());
+    let mut http = Http::new();
+    let answer = http.post_node(address, "/storage_rpc/v1", body).await;
+    let (status, body) = answer.map_err(|reason| ClientError::NoAnswer {
+        attempts: 1,
+        reason,
+    })?;
+    if status != 200 {
+        let text = String::from_utf8_lossy(&body).into_owned();
+        return Err(ClientError::Refused { status, text });
+    }
+    let body: Value = serde_json::from_slice(&body)
+        .map_err(|_| ClientError::Malformed("an answer to `info` is no JSON"))?;
+    read_info(&body)
+}
+
+fn read_info(body: &Value) -> Result<NodeInfo, ClientError> {
+    let time = body.get("timestamp").and_then(Value::as_u64);
+    let version = body.get("version").and_then(Value::as_array);
+    match (time, version) {
+        (Some(time), Some(version)) => Ok(NodeInfo {
+            time: Timestamp::from_millis(time),
+            version: version.iter().filter_map(Value::as_u64).collect(),
+        }),
+        _ => Err(ClientError::Malformed(
+            "an answer to `info` lacks time or version",
+        )),
     }
 }
 

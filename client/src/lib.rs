@@ -23,7 +23,8 @@ mod testing;
 
 pub use bootstrap::Bootstrap;
 pub use client::{
-    Client, ClientSettings, DeleteReport, NodeInfo, ReceiveReport, StoreReport, is_ready,
+    Client, ClientSettings, DeleteReport, NodeInfo, ReceiveReport, StoreReport, direct_info,
+    is_ready,
 };
 pub use cursors::Cursors;
 pub use error::ClientError;

@@ -1,32 +1,42 @@
 //! What the operator wrote: `cepa.toml`. A key that is missing, malformed or unknown is refused by
 //! its name, with the file and with what is expected there.
 
+mod error;
 mod keys;
 mod packet;
+mod reload;
+mod sandbox;
+mod table;
 
 use core::net::{Ipv4Addr, SocketAddr};
 use core::num::NonZeroU16;
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::Read as _;
 use std::path::{self, Path, PathBuf};
 use std::thread;
 
 use cepa_wire::X25519PublicKey;
 use cepa_wire::host::Host;
-use serde::de::DeserializeOwned;
-use thiserror::Error;
+use serde::Deserialize;
 
 use crate::oxend::BootstrapNode;
 
 use self::keys::{
-    ACCOUNT_SIZE_MAX_MIB, ADMIN_LISTEN, ALLOW_AES_CBC, BIND_IP, BOOTSTRAP_NODES, DATA_DIR,
-    FOREIGN_GRACE_HOURS, HTTPS_PORT, Key, MONITOR_COUNT_MAX, NETWORK_FILE, OMQ_PORT, OXEND_RPC,
-    PROXY_EXCEPTIONS, QUIC, RATE_LIMIT_BURST, RATE_LIMIT_PER_SECOND, RELAXED_DURABILITY_MS,
-    SEED_LISTEN, SEGMENT_SIZE_MIB, SHARD_CPUS, STATS_ACCESS_KEYS, STOP_TIMEOUT_SECONDS,
-    STORE_CAPACITY_MIB, TESTNET, key_names,
+    ACCOUNT_SIZE_MAX_MIB, ADMIN_LISTEN, ALLOW_AES_CBC, BENCH_HOSTS, BIND_IP, BOOTSTRAP_NODES,
+    DATA_DIR, FOREIGN_GRACE_HOURS, HTTPS_PORT, LOG_FORMAT, LOG_LEVEL, MONITOR_COUNT_MAX,
+    NETWORK_FILE, OMQ_PORT, OXEND_RPC, PROXY_EXCEPTIONS, QUIC, RATE_LIMIT_BURST,
+    RATE_LIMIT_PER_SECOND, RELAXED_DURABILITY_MS, SANDBOX, SEED_LISTEN, SEGMENT_SIZE_MIB,
+    SHARD_CPUS, STATS_ACCESS_KEYS, STOP_TIMEOUT_SECONDS, STORE_CAPACITY_MIB, TESTNET,
 };
+use self::table::Table;
 
+pub use self::error::ConfigError;
+pub(crate) use self::keys::nearest;
+pub use self::keys::{KEYS, Key};
 pub use self::packet::{PacketConfig, PacketIo, X25519Choice};
+pub use self::reload::Changes;
+pub use self::sandbox::SandboxChoice;
 
 /// Where the view of the network comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +59,30 @@ pub fn is_oxend_rpc(text: &str) -> bool {
         port.parse::<NonZeroU16>().ok()
     });
     port.is_some()
+}
+
+/// How a log is written to standard error, or elsewhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// A line for people.
+    #[default]
+    Text,
+    /// A JSON object a line.
+    Json,
+    /// To systemd's journal, by its own socket.
+    Journald,
+}
+
+impl LogFormat {
+    /// As it stands in a config.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+            Self::Journald => "journald",
+        }
+    }
 }
 
 /// The whole of `cepa.toml`. Every key is explained in `config/cepa.toml`.
@@ -98,85 +132,21 @@ pub struct Config {
     pub proxy_exceptions: Vec<String>,
     /// How long what is running has to end when the node stops, in seconds.
     pub stop_timeout_seconds: u64,
+    /// What is logged: a level, or levels by crate. What it may be is known to who logs.
+    pub log_level: String,
+    /// How it is logged.
+    pub log_format: LogFormat,
     /// The packet lane.
     pub packet: PacketConfig,
     /// Where the metrics are served; a loopback address.
     pub admin_listen: Option<SocketAddr>,
     /// Where the seed endpoint is served.
     pub seed_listen: Option<SocketAddr>,
-}
-
-/// Why `cepa.toml` is refused.
-#[derive(Debug, Error)]
-pub enum ConfigError {
-    /// The file can't be read.
-    #[error("cannot read the config {}: {source}", file.display())]
-    Read {
-        /// Which file.
-        file: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The file is larger than [`FILE_SIZE_MAX`]: not a config.
-    #[error("{} is larger than {FILE_SIZE_MAX} bytes: this is no config", file.display())]
-    TooLarge {
-        /// Which file.
-        file: PathBuf,
-    },
-    /// The file is no TOML.
-    #[error("{}, line {line}: {reason}", file.display())]
-    Syntax {
-        /// Which file.
-        file: PathBuf,
-        /// Counted from 1.
-        line: usize,
-        /// What the TOML parser says.
-        reason: String,
-    },
-    /// A key that has no default is not there.
-    #[error("{}: the key `{key}` is missing: it must be {expected}", file.display())]
-    Missing {
-        /// Which file.
-        file: PathBuf,
-        /// Which key.
-        key: &'static str,
-        /// What it should be.
-        expected: &'static str,
-    },
-    /// A key has a value that it can't have.
-    #[error("{}: the key `{key}` must be {expected}, not {found}", file.display())]
-    Malformed {
-        /// Which file.
-        file: PathBuf,
-        /// Which key.
-        key: &'static str,
-        /// What it should be.
-        expected: &'static str,
-        /// What it is, as TOML.
-        found: String,
-    },
-    /// It is not said where the network view comes from, or it is said twice.
-    #[error(
-        "{}: give one of `network_file` ({}) and `oxend_rpc` ({}){}",
-        file.display(),
-        NETWORK_FILE.expected,
-        OXEND_RPC.expected,
-        if *is_twice { ", not both" } else { "" }
-    )]
-    Network {
-        /// Which file.
-        file: PathBuf,
-        /// Both are given, not none.
-        is_twice: bool,
-    },
-    /// A key that means nothing here.
-    #[error("{}: the key `{key}` is unknown: the keys are {}", file.display(), key_names())]
-    Unknown {
-        /// Which file.
-        file: PathBuf,
-        /// Which key.
-        key: String,
-    },
+    /// What the node takes from itself once it runs.
+    pub sandbox: SandboxChoice,
+    /// Hosts that `cepa bench` may send load to beside this machine: addresses or names; at most
+    /// [`LIST_COUNT_MAX`].
+    pub bench_hosts: Vec<String>,
 }
 
 /// Most bytes of a config file: the one that explains every key has 5 KiB.
@@ -212,36 +182,106 @@ const MONITOR_COUNT_MAX_MAX: u32 = 10_000_000;
 const STOP_TIMEOUT_SECONDS_DEFAULT: u64 = 10;
 /// Whoever stops a node does not wait for longer than that.
 const STOP_TIMEOUT_SECONDS_MAX: u64 = 600;
+/// What is logged when nothing is said.
+pub const LOG_LEVEL_DEFAULT: &str = "info";
 /// Most entries of a list in the config: operators write them by hand.
 pub const LIST_COUNT_MAX: usize = 64;
 
+/// What reading a config gave.
+#[derive(Debug)]
+pub struct Reading {
+    /// The config; a key that is malformed has its default here. None if a key is missing that has
+    /// none.
+    pub config: Option<Config>,
+    /// The same with stand-ins for what is missing, so that what is there can be looked at; none if the
+    /// text can't be read.
+    pub draft: Option<Config>,
+    /// Everything that is wrong with it: if that is something, the config is refused.
+    pub problems: Vec<ConfigError>,
+    /// The names of the keys that were given.
+    pub set: Vec<&'static str>,
+    /// Where the keys of a file stand, in lines counted from 1.
+    pub lines: BTreeMap<String, usize>,
+}
+
+impl Reading {
+    const fn refused(problem: Vec<ConfigError>) -> Self {
+        Self {
+            config: None,
+            draft: None,
+            problems: problem,
+            set: Vec::new(),
+            lines: BTreeMap::new(),
+        }
+    }
+}
+
 impl Config {
     /// Reads the file. Relative paths in it are relative to the directory that it stands in, and
-    /// become absolute.
+    /// become absolute. The error is the first; [`Self::examine`] has all.
     pub fn read(file: &Path) -> Result<Self, ConfigError> {
-        let text = read_text(file)?;
-        let absolute = path::absolute(file).map_err(|source| ConfigError::Read {
-            file: file.into(),
-            source,
-        })?;
-        Self::parse(&text, &absolute)
+        first_problem(Self::examine(file), file)
     }
 
     /// Reads the text of `file`.
     pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
-        let mut table = Table::parse(text, file)?;
-        let bind_ip = table.require(&BIND_IP, |_| true)?;
-        let https_port = table.require(&HTTPS_PORT, |_: &NonZeroU16| true)?;
-        let omq_port = table.require(&OMQ_PORT, |port: &NonZeroU16| *port != https_port)?;
-        let data_dir = table.require_path(&DATA_DIR)?;
-        let network = table.take_network()?;
-        let mut config = Self::new(bind_ip, [https_port, omq_port], data_dir, network);
-        config.take_store(&mut table)?;
-        config.take_service(&mut table)?;
+        first_problem(Self::examine_text(text, file), file)
+    }
+
+    /// Reads the file as [`Self::read`] does; tells all that is wrong with it.
+    pub fn examine(file: &Path) -> Reading {
+        let read = read_text(file).and_then(|text| {
+            let absolute = path::absolute(file).map_err(|source| ConfigError::Read {
+                file: file.into(),
+                source,
+            })?;
+            Ok(Self::examine_text(&text, &absolute))
+        });
+        read.unwrap_or_else(|problem| Reading::refused(vec![problem]))
+    }
+
+    /// Reads the text of `file`; tells all that is wrong with it.
+    pub fn examine_text(text: &str, file: &Path) -> Reading {
+        let mut table = Table::parse(text, file);
+        if !table.is_readable() {
+            return Reading::refused(table.problems);
+        }
+        let (draft, is_whole) = Self::take(&mut table);
+        table.finish();
+        Reading {
+            config: is_whole.then(|| draft.clone()),
+            draft: Some(draft),
+            problems: table.problems,
+            set: table.set,
+            lines: table.lines,
+        }
+    }
+
+    /// The config, and whether nothing is missing that has no default.
+    fn take(table: &mut Table<'_>) -> (Self, bool) {
+        let bind_ip = table.require(&BIND_IP, |_| true);
+        let https_port = table.require(&HTTPS_PORT, |_: &NonZeroU16| true);
+        let omq_port = table.require(&OMQ_PORT, |port: &NonZeroU16| Some(*port) != https_port);
+        let data_dir = table.require_path(&DATA_DIR);
+        let network = table.take_network();
+        // Without these there is no config, but the other keys are still looked at.
+        let is_whole = bind_ip.is_some()
+            && https_port.is_some()
+            && omq_port.is_some()
+            && data_dir.is_some()
+            && network.is_some();
+        let ports = [https_port, omq_port].map(|port| port.unwrap_or(NonZeroU16::MIN));
+        let mut config = Self::new(
+            bind_ip.unwrap_or(Ipv4Addr::UNSPECIFIED),
+            ports,
+            data_dir.unwrap_or_default(),
+            network.unwrap_or_else(|| NetworkSource::File(PathBuf::new())),
+        );
+        config.take_store(table);
+        config.take_service(table);
         let (omq_port, cpus) = (config.omq_port, &config.shard_cpus);
-        config.packet.take(&mut table, omq_port, cpus)?;
-        table.finish()?;
-        Ok(config)
+        config.packet.take(table, omq_port, cpus);
+        (config, is_whole)
     }
 
     /// What is left out of a config has its default; ports are HTTPS's and OMQ's, and differ.
@@ -274,78 +314,93 @@ impl Config {
             stats_access_keys: Vec::new(),
             proxy_exceptions: Vec::new(),
             stop_timeout_seconds: STOP_TIMEOUT_SECONDS_DEFAULT,
+            log_level: LOG_LEVEL_DEFAULT.to_owned(),
+            log_format: LogFormat::default(),
             admin_listen: None,
             seed_listen: None,
+            sandbox: SandboxChoice::Auto,
+            bench_hosts: Vec::new(),
         }
     }
 
     /// Takes the keys of the message log.
-    fn take_store(&mut self, table: &mut Table<'_>) -> Result<(), ConfigError> {
-        table.put(&SHARD_CPUS, &mut self.shard_cpus, |cpus| is_cpu_list(cpus))?;
+    fn take_store(&mut self, table: &mut Table<'_>) {
+        table.put(&SHARD_CPUS, &mut self.shard_cpus, |cpus| is_cpu_list(cpus));
         let sizes = SEGMENT_SIZE_MIB_MIN..=SEGMENT_SIZE_MIB_MAX;
         table.put(&SEGMENT_SIZE_MIB, &mut self.segment_size_mib, |mib| {
             sizes.contains(mib)
-        })?;
+        });
         let capacities = STORE_CAPACITY_MIB_MIN..=MIB_MAX;
         table.put(&STORE_CAPACITY_MIB, &mut self.store_capacity_mib, |mib| {
             capacities.contains(mib)
-        })?;
+        });
         table.put(
             &ACCOUNT_SIZE_MAX_MIB,
             &mut self.account_size_max_mib,
             |mib| (1..=MIB_MAX).contains(mib),
-        )?;
+        );
         table.put(
             &FOREIGN_GRACE_HOURS,
             &mut self.foreign_grace_hours,
             |hours| (1..=720).contains(hours),
-        )?;
+        );
         self.relaxed_durability_ms = table.take(&RELAXED_DURABILITY_MS, |millis| {
             (1..=60_000).contains(millis)
-        })?;
-        Ok(())
+        });
     }
 
     /// Takes the keys of what is served to whom.
-    fn take_service(&mut self, table: &mut Table<'_>) -> Result<(), ConfigError> {
-        self.bootstrap_nodes = table.take_bootstrap_nodes()?;
-        table.put(&TESTNET, &mut self.testnet, |_| true)?;
-        table.put(&QUIC, &mut self.quic, |_| true)?;
-        table.put(&ALLOW_AES_CBC, &mut self.allow_aes_cbc, |_| true)?;
+    fn take_service(&mut self, table: &mut Table<'_>) {
+        self.bootstrap_nodes = table.take_bootstrap_nodes();
+        table.put(&TESTNET, &mut self.testnet, |_| true);
+        table.put(&QUIC, &mut self.quic, |_| true);
+        table.put(&ALLOW_AES_CBC, &mut self.allow_aes_cbc, |_| true);
         let rates = 1..=RATE_LIMIT_MAX;
         table.put(
             &RATE_LIMIT_PER_SECOND,
             &mut self.rate_limit_per_second,
             |rate| rates.contains(rate),
-        )?;
+        );
         table.put(&RATE_LIMIT_BURST, &mut self.rate_limit_burst, |burst| {
             rates.contains(burst)
-        })?;
+        });
+        table.put(&LOG_LEVEL, &mut self.log_level, |level: &String| {
+            !level.is_empty()
+        });
+        table.put(&LOG_FORMAT, &mut self.log_format, |_| true);
         table.put(&MONITOR_COUNT_MAX, &mut self.monitor_count_max, |count| {
             *count <= MONITOR_COUNT_MAX_MAX
-        })?;
+        });
         table.put(
             &STOP_TIMEOUT_SECONDS,
             &mut self.stop_timeout_seconds,
             |seconds| *seconds <= STOP_TIMEOUT_SECONDS_MAX,
-        )?;
+        );
         let keys = table.take(&STATS_ACCESS_KEYS, |keys: &Vec<String>| {
             keys.len() <= LIST_COUNT_MAX && keys.iter().all(|key| read_key(key).is_some())
-        })?;
+        });
         let keys = keys.into_iter().flatten();
         self.stats_access_keys = keys.filter_map(|key| read_key(&key)).collect();
         table.put(&PROXY_EXCEPTIONS, &mut self.proxy_exceptions, |hosts| {
             hosts.len() <= LIST_COUNT_MAX && hosts.iter().all(|host| is_exception(host))
-        })?;
+        });
         self.admin_listen = table.take(&ADMIN_LISTEN, |address: &SocketAddr| {
             address.ip().is_loopback()
-        })?;
-        self.seed_listen = table.take(&SEED_LISTEN, |_| true)?;
-        Ok(())
+        });
+        self.seed_listen = table.take(&SEED_LISTEN, |_| true);
+        table.put(&SANDBOX, &mut self.sandbox, |_| true);
+        table.put(&BENCH_HOSTS, &mut self.bench_hosts, |hosts| {
+            hosts.len() <= LIST_COUNT_MAX && hosts.iter().all(|host| Host::parse(host).is_some())
+        });
     }
 
     /// Writes what [`Self::parse`] reads.
     pub fn to_toml(&self) -> String {
+        self.to_table().to_string()
+    }
+
+    /// Every key that has a value, and the value.
+    pub fn to_table(&self) -> toml::Table {
         let mut table = toml::Table::new();
         let mut put = |key: &Key, value: toml::Value| {
             table.insert(key.name.to_owned(), value);
@@ -388,6 +443,8 @@ impl Config {
         put(&STATS_ACCESS_KEYS, keys.collect::<Vec<_>>().into());
         put(&PROXY_EXCEPTIONS, self.proxy_exceptions.clone().into());
         put(&STOP_TIMEOUT_SECONDS, to_integer(self.stop_timeout_seconds));
+        put(&LOG_LEVEL, self.log_level.as_str().into());
+        put(&LOG_FORMAT, self.log_format.name().into());
         self.packet.put(&mut put);
         if let Some(address) = self.admin_listen {
             put(&ADMIN_LISTEN, address.to_string().into());
@@ -395,7 +452,22 @@ impl Config {
         if let Some(address) = self.seed_listen {
             put(&SEED_LISTEN, address.to_string().into());
         }
-        table.to_string()
+        put(&SANDBOX, self.sandbox.name().into());
+        put(&BENCH_HOSTS, self.bench_hosts.clone().into());
+        table
+    }
+}
+
+/// What was read, if nothing is wrong with it.
+fn first_problem(reading: Reading, file: &Path) -> Result<Config, ConfigError> {
+    let Reading {
+        config, problems, ..
+    } = reading;
+    match (problems.into_iter().next(), config) {
+        (None, Some(config)) => Ok(config),
+        (Some(problem), _) => Err(problem),
+        // Who has no config has a problem.
+        (None, None) => Err(ConfigError::TooLarge { file: file.into() }),
     }
 }
 
@@ -440,125 +512,6 @@ fn is_cpu_list(cpus: &[usize]) -> bool {
     sorted.sort_unstable();
     sorted.dedup();
     !cpus.is_empty() && sorted.len() == cpus.len()
-}
-
-#[expect(clippy::ptr_arg, reason = "it is asked of what TOML gives")]
-fn is_path(path: &PathBuf) -> bool {
-    !path.as_os_str().is_empty()
-}
-
-/// The keys of the file that have not been taken yet.
-struct Table<'a> {
-    file: &'a Path,
-    keys: toml::Table,
-}
-
-impl<'a> Table<'a> {
-    fn parse(text: &str, file: &'a Path) -> Result<Self, ConfigError> {
-        let keys = text.parse().map_err(|fault: toml::de::Error| {
-            let before = fault.span().map_or(0, |span| span.start);
-            let bytes = text.as_bytes();
-            let breaks = bytes.iter().take(before).filter(|byte| **byte == b'\n');
-            ConfigError::Syntax {
-                file: file.into(),
-                line: 1 + breaks.count(),
-                reason: fault.message().lines().collect::<Vec<_>>().join("; "),
-            }
-        })?;
-        Ok(Self { file, keys })
-    }
-
-    /// The key's value, if it is there and `accept` accepts it.
-    fn take<T: DeserializeOwned>(
-        &mut self,
-        key: &Key,
-        accept: impl FnOnce(&T) -> bool,
-    ) -> Result<Option<T>, ConfigError> {
-        let Some(value) = self.keys.remove(key.name) else {
-            return Ok(None);
-        };
-        let found = value.to_string();
-        match value.try_into() {
-            Ok(value) if accept(&value) => Ok(Some(value)),
-            _ => Err(ConfigError::Malformed {
-                file: self.file.into(),
-                key: key.name,
-                expected: key.expected,
-                found,
-            }),
-        }
-    }
-
-    fn take_bootstrap_nodes(&mut self) -> Result<Option<Vec<BootstrapNode>>, ConfigError> {
-        let read = |text: &String| text.parse::<BootstrapNode>().ok();
-        let texts = self.take(&BOOTSTRAP_NODES, |texts: &Vec<String>| {
-            texts.len() <= LIST_COUNT_MAX && texts.iter().all(|text| read(text).is_some())
-        })?;
-        Ok(texts.map(|texts| texts.iter().filter_map(read).collect()))
-    }
-
-    fn require<T: DeserializeOwned>(
-        &mut self,
-        key: &Key,
-        accept: impl FnOnce(&T) -> bool,
-    ) -> Result<T, ConfigError> {
-        self.take(key, accept)?.ok_or_else(|| ConfigError::Missing {
-            file: self.file.into(),
-            key: key.name,
-            expected: key.expected,
-        })
-    }
-
-    /// Replaces the default if the key is there.
-    fn put<T: DeserializeOwned>(
-        &mut self,
-        key: &Key,
-        place: &mut T,
-        accept: impl FnOnce(&T) -> bool,
-    ) -> Result<(), ConfigError> {
-        if let Some(value) = self.take(key, accept)? {
-            *place = value;
-        }
-        Ok(())
-    }
-
-    fn require_path(&mut self, key: &Key) -> Result<PathBuf, ConfigError> {
-        let path = self.require(key, is_path)?;
-        Ok(self.absolute(path))
-    }
-
-    /// One of the two keys that say where the view comes from.
-    fn take_network(&mut self) -> Result<NetworkSource, ConfigError> {
-        let file = self.take(&NETWORK_FILE, is_path)?;
-        let address = self.take(&OXEND_RPC, |text: &String| is_oxend_rpc(text))?;
-        match (file, address) {
-            (Some(file), None) => Ok(NetworkSource::File(self.absolute(file))),
-            (None, Some(address)) => Ok(NetworkSource::Oxend(address)),
-            (file, _) => Err(ConfigError::Network {
-                file: self.file.into(),
-                is_twice: file.is_some(),
-            }),
-        }
-    }
-
-    /// Paths are relative to the directory of the file.
-    fn absolute(&self, path: PathBuf) -> PathBuf {
-        match self.file.parent() {
-            Some(directory) => directory.join(path),
-            None => path,
-        }
-    }
-
-    /// What is left is unknown.
-    fn finish(self) -> Result<(), ConfigError> {
-        match self.keys.into_iter().next() {
-            None => Ok(()),
-            Some((key, _)) => Err(ConfigError::Unknown {
-                file: self.file.into(),
-                key,
-            }),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -612,6 +565,7 @@ mod tests {
         assert_eq!(config.foreign_grace_hours, FOREIGN_GRACE_HOURS_DEFAULT);
         assert_eq!(config.relaxed_durability_ms, None, "an explicit choice");
         assert_eq!((config.admin_listen, config.seed_listen), (None, None));
+        assert_eq!(config.sandbox, SandboxChoice::Auto);
     }
 
     #[test]
@@ -626,6 +580,7 @@ mod tests {
         config.relaxed_durability_ms = Some(20);
         config.admin_listen = Some("127.0.0.1:9100".parse().unwrap());
         config.seed_listen = Some("0.0.0.0:38157".parse().unwrap());
+        config.sandbox = SandboxChoice::Require;
         config.testnet = true;
         let node = format!("curve://seed.lab:7/{}", "ab".repeat(32));
         config.bootstrap_nodes = Some(vec![node.parse().unwrap()]);
@@ -636,6 +591,8 @@ mod tests {
         config.stats_access_keys = vec![X25519PublicKey([7; 32]), X25519PublicKey([8; 32])];
         config.proxy_exceptions = vec!["files.lab".to_owned(), "10.0.0.7:80".to_owned()];
         config.stop_timeout_seconds = 0;
+        config.log_level = "warn,cepa_host=debug".to_owned();
+        config.log_format = LogFormat::Json;
         config.packet = PacketConfig {
             is_on: false,
             port: 7,
@@ -716,6 +673,8 @@ mod tests {
             ("admin_listen", "\"203.0.113.7:9100\""), // not loopback
             ("admin_listen", "9100"),
             ("seed_listen", "\"localhost:1\""),
+            ("bench_hosts", "\"192.0.2.7\""),
+            ("bench_hosts", "[\"http://node.lab\"]"),
             ("bootstrap_nodes", "[\"tcp://seed.lab:7\"]"),
             ("testnet", "1"),
             ("quic", "\"on\""),
@@ -727,6 +686,8 @@ mod tests {
             ("proxy_exceptions", "[\"10.0.0.7\"]"), // an address without its port
             ("proxy_exceptions", "[\"http://files.lab\"]"),
             ("stop_timeout_seconds", "601"),
+            ("log_level", "\"\""),
+            ("log_format", "\"xml\""),
             ("packet_lane", "\"on\""),
             ("packet_port", "22020"), // that of OMQ
             ("packet_port", "0"),
@@ -738,12 +699,15 @@ mod tests {
             ("x25519", "\"fast\""),
             ("af_xdp_interface", "\"a-name-that-is-too-long\""),
             ("af_xdp_queue", "4096"),
+            ("sandbox", "\"on\""),
         ];
         for (name, value) in malformed {
-            let fault = parse(&with(name, &format!("{name} = {value}"))).unwrap_err();
-            let key = keys::KEYS.iter().find(|key| key.name == name).unwrap();
+            let text = with(name, &format!("{name} = {value}"));
+            let line = text.lines().count();
+            let fault = parse(&text).unwrap_err();
+            let key = KEYS.iter().find(|key| key.name == name).unwrap();
             let expected = format!(
-                "/etc/cepa/cepa.toml: the key `{name}` must be {}, not {value}",
+                "/etc/cepa/cepa.toml, line {line}: the key `{name}` must be {}, not {value}",
                 key.expected
             );
             assert_eq!(fault, expected);
@@ -765,8 +729,41 @@ mod tests {
     #[test]
     fn an_unknown_key_is_refused_by_its_name() {
         let fault = parse(&with("htps_port", "htps_port = 1")).unwrap_err();
-        assert!(fault.contains("the key `htps_port` is unknown"), "{fault}");
+        let expected = "the key `htps_port` is unknown: did you mean `https_port`?";
+        assert!(fault.ends_with(expected), "{fault}");
+        let fault = parse(&with("extra", "extra = 1")).unwrap_err();
         assert!(fault.contains("bind_ip, https_port, omq_port"), "{fault}");
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told_at_once() {
+        let text = "bind_ip = \"x\"\nhttps_port = 1\nomq_prt = 2\nquic = 1\n[network]\na = 1\n";
+        let reading = Config::examine_text(text, Path::new("/c.toml"));
+        assert_eq!(reading.config, None);
+        assert_eq!(reading.set, ["bind_ip", "https_port", "quic"]);
+        let told: Vec<_> = reading
+            .problems
+            .iter()
+            .map(|problem| (problem.key(), problem.line(), problem.expected()))
+            .collect();
+        let expected = |key: Key| Some(key.expected);
+        assert_eq!(
+            told,
+            [
+                (Some("bind_ip"), Some(1), expected(BIND_IP)),
+                (Some("omq_port"), None, expected(OMQ_PORT)),
+                (Some("data_dir"), None, expected(DATA_DIR)),
+                (None, None, None),
+                (Some("quic"), Some(4), expected(QUIC)),
+                (Some("network"), Some(5), None),
+                (Some("omq_prt"), Some(3), Some("omq_port")),
+            ]
+        );
+        let files: Vec<_> = reading.problems.iter().map(ConfigError::file).collect();
+        assert_eq!(files, [Path::new("/c.toml"); 7]);
+        let reading = Config::examine_text("a 1\nb = 2\nc 3\n", Path::new("/c.toml"));
+        let lines: Vec<_> = reading.problems.iter().map(ConfigError::line).collect();
+        assert_eq!(lines, [Some(1), Some(3)], "{:?}", reading.problems);
     }
 
     #[test]
@@ -788,38 +785,5 @@ mod tests {
         std::fs::write(&file, " ".repeat(64 * 1024 + 1)).unwrap();
         let fault = Config::read(&file).unwrap_err();
         assert!(matches!(fault, ConfigError::TooLarge { .. }), "{fault}");
-    }
-
-    #[test]
-    fn the_explained_config_is_one_and_explains_every_key() {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/cepa.toml");
-        Config::read(&file).unwrap();
-        let text = std::fs::read_to_string(&file).unwrap();
-        for key in keys::KEYS {
-            let is_assigned = |line: &str| {
-                let line = line.strip_prefix('#').unwrap_or(line);
-                line.starts_with(&format!("{} = ", key.name))
-            };
-            assert!(
-                text.lines().any(is_assigned),
-                "`{}` is not explained",
-                key.name
-            );
-        }
-        // What is commented out is the default or an example that parses, the other place that the
-        // network may come from aside.
-        let all: Vec<_> = text
-            .lines()
-            .map(|line| match line.strip_prefix('#') {
-                Some(rest) if keys::KEYS.iter().any(|key| rest.starts_with(key.name)) => rest,
-                _ => line,
-            })
-            .collect();
-        let of_network = [NETWORK_FILE.name, OXEND_RPC.name];
-        for other in of_network {
-            let is_kept = |line: &&&str| !line.starts_with(other);
-            let text: Vec<_> = all.iter().filter(is_kept).copied().collect();
-            Config::parse(&text.join("\n"), &file).unwrap();
-        }
     }
 }

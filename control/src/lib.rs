@@ -15,10 +15,13 @@ pub mod options;
 pub mod oxend;
 pub mod packet_lane;
 mod peer_https;
+pub mod process;
 pub mod reachability;
 pub mod seed;
+pub mod standing;
 
 pub use config::{Config, NetworkSource};
 pub use endpoint::Endpoint;
 pub use network_file::{Network, NetworkFile};
 pub use oxend::{OxendAddress, OxendClient, OxendHandle, OxendView};
+pub use standing::Standing;

@@ -1,28 +1,31 @@
-//! Counters and the message store in Prometheus' text format 0.0.4, at `GET /metrics`. The only label
-//! is a namespace: nothing here could name a client, an account or a message.
+//! What was counted and measured in Prometheus' text format 0.0.4, at `GET /metrics`. The format is the exporter
+//! crate's; it sees plain families of numbers that are made when somebody asks, and nothing before.
 
 use core::convert::Infallible;
 
-use cepa_relay::counters::{self, Sample};
-use cepa_storage::Report;
-use cepa_storage::statistics::Kind;
+use cepa_meter::{Declared, Kind, Sample, Value};
 use hyper::{Method, StatusCode};
+use prometheus::proto::{
+    Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
+};
+use prometheus::{TEXT_FORMAT, TextEncoder};
 
 use crate::endpoint::{Endpoint, Reply};
 
-/// Answers `GET /metrics` until the future is dropped; `counters` gives those of whoever has some, and
-/// `stores` tells of the message store.
+/// Answers `GET /metrics` until the future is dropped; `samples` gives all that there is to tell.
 pub async fn serve(
     endpoint: Endpoint,
-    counters: impl Fn() -> Vec<Sample> + Send + Sync + 'static,
-    stores: impl Fn() -> Report + Send + Sync + 'static,
+    samples: impl Fn() -> Vec<Sample> + Send + Sync + 'static,
 ) -> Infallible {
     endpoint
         .serve(move |method, path, _| match (method, path) {
-            (&Method::GET, "/metrics") => Reply {
-                status: StatusCode::OK,
-                content_type: "text/plain; version=0.0.4",
-                body: (to_prometheus(&counters()) + &of_stores(&stores())).into(),
+            (&Method::GET, "/metrics") => match to_text(&samples()) {
+                Ok(text) => Reply {
+                    status: StatusCode::OK,
+                    content_type: TEXT_FORMAT,
+                    body: text.into(),
+                },
+                Err(_) => Reply::text(StatusCode::INTERNAL_SERVER_ERROR, "not encoded\n"),
             },
             (_, "/metrics") => Reply::text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n"),
             _ => Reply::text(StatusCode::NOT_FOUND, "only /metrics\n"),
@@ -30,112 +33,143 @@ pub async fn serve(
         .await
 }
 
-/// Three lines a number.
-fn to_prometheus(samples: &[Sample]) -> String {
-    let mut text = String::new();
-    for sample in samples {
-        let (name, kind) = match sample.kind {
-            counters::Kind::Count => (format!("{}_total", sample.name), Kind::Count),
-            counters::Kind::Gauge => (sample.name.to_owned(), Kind::Gauge),
-        };
-        push_head(&mut text, &name, sample.help, kind);
-        push_line(&mut text, &name, sample.value);
-    }
-    text
+/// The text of samples. Those of one name stand beside each other.
+pub fn to_text(samples: &[Sample]) -> Result<String, prometheus::Error> {
+    let families: Vec<_> = samples
+        .chunk_by(|one, next| one.name() == next.name())
+        .filter_map(to_family)
+        .collect();
+    TextEncoder::new().encode_to_string(&families)
 }
 
-/// Three lines a number of the message store, and those that are told by namespace.
-fn of_stores(report: &Report) -> String {
-    let mut text = String::new();
-    let Report {
-        statistics,
-        namespaces,
-        foreign_message_count,
-    } = report;
-    for sample in statistics.samples() {
-        let name = match sample.kind {
-            Kind::Gauge => format!("store_{}", sample.name),
-            Kind::Count => format!("store_{}_total", sample.name),
-        };
-        push_head(&mut text, &name, sample.help, sample.kind);
-        push_line(&mut text, &name, sample.value);
-    }
-    let (name, help) = (
-        "store_foreign_message_count",
-        "Messages of mailboxes of other swarms, counted once a minute.",
-    );
-    push_head(&mut text, name, help, Kind::Gauge);
-    push_line(&mut text, name, *foreign_message_count);
-    let (name, help) = ("store_namespace_message_count", "Messages by namespace.");
-    push_head(&mut text, name, help, Kind::Gauge);
-    for (namespace, tally) in namespaces {
-        let name = format!("{name}{{namespace=\"{}\"}}", namespace.0);
-        push_line(&mut text, &name, tally.count);
-    }
-    text
+fn to_family(samples: &[Sample]) -> Option<MetricFamily> {
+    let declared = samples.first()?.declared;
+    let mut family = MetricFamily::default();
+    family.set_name(declared.name.to_owned());
+    family.set_help(one_line(declared.help));
+    family.set_field_type(match declared.kind {
+        Kind::Count => MetricType::COUNTER,
+        Kind::Gauge => MetricType::GAUGE,
+        Kind::Histogram => MetricType::HISTOGRAM,
+    });
+    family.set_metric(samples.iter().map(to_metric).collect());
+    Some(family)
 }
 
-fn push_head(text: &mut String, name: &str, help: &str, kind: Kind) {
-    let kind = match kind {
-        Kind::Gauge => "gauge",
-        Kind::Count => "counter",
+/// A comment's lines as one.
+pub(crate) fn one_line(help: &str) -> String {
+    help.split_ascii_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn to_metric(sample: &Sample) -> Metric {
+    let declared = sample.declared;
+    let label = declared.label.zip(sample.label.as_ref());
+    let labels = label.map(|(name, value)| {
+        let mut pair = LabelPair::default();
+        pair.set_name(name.to_owned());
+        pair.set_value(value.clone().into_owned());
+        pair
+    });
+    let mut metric = Metric::from_label(labels.into_iter().collect());
+    match (&sample.value, declared.kind) {
+        (Value::Number(value), Kind::Gauge) => {
+            let mut gauge = Gauge::default();
+            gauge.set_value(cepa_meter::scaled(*value, declared.scale));
+            metric.set_gauge(gauge);
+        }
+        (Value::Number(value), _) => {
+            let mut counter = Counter::default();
+            counter.set_value(cepa_meter::scaled(*value, declared.scale));
+            metric.set_counter(counter);
+        }
+        (Value::Buckets(buckets), _) => {
+            metric.set_histogram(to_histogram(declared, buckets));
+        }
+    }
+    metric
+}
+
+fn to_histogram(declared: &Declared, buckets: &cepa_meter::Buckets) -> Histogram {
+    let mut histogram = Histogram::default();
+    histogram.set_sample_count(buckets.count());
+    let Some(bounds) = declared.bounds else {
+        return histogram;
     };
-    let help = help.replace('\\', r"\\").replace('\n', r"\n");
-    text.extend(["# HELP cepa_", name, " ", &help, "\n"]);
-    text.extend(["# TYPE cepa_", name, " ", kind, "\n"]);
-}
-
-fn push_line(text: &mut String, name: &str, value: u64) {
-    text.extend(["cepa_", name, " ", &value.to_string(), "\n"]);
+    histogram.set_sample_sum(buckets.sum(bounds));
+    let cumulative = buckets.cumulative(bounds).into_iter();
+    let cumulative = cumulative.map(|(limit, count)| {
+        let mut bucket = Bucket::default();
+        bucket.set_upper_bound(limit);
+        bucket.set_cumulative_count(count);
+        bucket
+    });
+    histogram.set_bucket(cumulative.collect());
+    histogram
 }
 
 #[cfg(test)]
 mod tests {
-    use cepa_storage::Tally;
-    use cepa_wire::Namespace;
+    use cepa_meter::{Bounds, counters, labels, numbers};
 
     use super::*;
 
-    #[test]
-    fn three_lines_a_number() {
-        let sample = |name, help, kind, value| Sample {
-            name,
-            help,
-            kind,
-            value,
-        };
-        assert_eq!(
-            to_prometheus(&[
-                sample("a", "How often.", counters::Kind::Count, 7),
-                sample("b", "x\\y\nz", counters::Kind::Gauge, u64::MAX),
-            ]),
-            "# HELP cepa_a_total How often.\n\
-             # TYPE cepa_a_total counter\n\
-             cepa_a_total 7\n\
-             # HELP cepa_b x\\\\y\\nz\n\
-             # TYPE cepa_b gauge\n\
-             cepa_b 18446744073709551615\n"
-        );
+    static BOUNDS: Bounds = Bounds::new(&[5, 2000], 1000);
+
+    labels! {
+        /// For this test.
+        enum Via, named "via";
+        /// One.
+        Https "https",
+        /// Other.
+        Omq "omq",
+    }
+
+    counters! {
+        /// For this test.
+        struct Counted, named "";
+        /// How
+        /// often.
+        a,
+        /// How long.
+        b_seconds: histogram_each(Via, BOUNDS),
+    }
+
+    numbers! {
+        /// For this test.
+        struct Plain, named "";
+        /// x\y.
+        gauge c_ratio / 1000,
     }
 
     #[test]
-    fn the_store_is_told_by_namespace_and_as_a_whole() {
-        let mut report = Report::default();
-        report.statistics.message_count = 5;
-        report.statistics.commit_count = 7;
-        report.foreign_message_count = 3;
-        let tally = Tally { count: 5, size: 9 };
-        report.namespaces.insert(Namespace(-10), tally);
-        let text = of_stores(&report);
-        for line in [
-            "# TYPE cepa_store_message_count gauge",
-            "cepa_store_message_count 5",
-            "# TYPE cepa_store_commit_count_total counter",
-            "cepa_store_commit_count_total 7",
-            "cepa_store_foreign_message_count 3",
-            "cepa_store_namespace_message_count{namespace=\"-10\"} 5",
-        ] {
-            assert!(text.lines().any(|one| one == line), "{line} in {text}");
-        }
+    fn the_text_is_that_of_the_format() {
+        let counted = Counted::default();
+        cepa_meter::count(&counted.a);
+        counted.b_seconds.of(Via::Https).record(5);
+        counted.b_seconds.of(Via::Https).record(2001);
+        let mut samples = counted.snapshot();
+        samples.extend(Plain { c_ratio: 250 }.samples());
+        let text = to_text(&samples).unwrap();
+        let expected = "\
+# HELP cepa_a_total How often.
+# TYPE cepa_a_total counter
+cepa_a_total 1
+# HELP cepa_b_seconds How long.
+# TYPE cepa_b_seconds histogram
+cepa_b_seconds_bucket{via=\"https\",le=\"0.005\"} 1
+cepa_b_seconds_bucket{via=\"https\",le=\"2\"} 1
+cepa_b_seconds_bucket{via=\"https\",le=\"+Inf\"} 2
+cepa_b_seconds_sum{via=\"https\"} 2.006
+cepa_b_seconds_count{via=\"https\"} 2
+cepa_b_seconds_bucket{via=\"omq\",le=\"0.005\"} 0
+cepa_b_seconds_bucket{via=\"omq\",le=\"2\"} 0
+cepa_b_seconds_bucket{via=\"omq\",le=\"+Inf\"} 0
+cepa_b_seconds_sum{via=\"omq\"} 0
+cepa_b_seconds_count{via=\"omq\"} 0
+# HELP cepa_c_ratio x\\\\y.
+# TYPE cepa_c_ratio gauge
+cepa_c_ratio 0.25
+";
+        assert_eq!(text, expected);
     }
 }

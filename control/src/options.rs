@@ -17,7 +17,8 @@ use self::names::{
     STATS_ACCESS_KEY, TESTNET,
 };
 use crate::config::{
-    Config, ConfigError, LIST_COUNT_MAX, NetworkSource, is_oxend_rpc, read_key, read_text,
+    Config, ConfigError, LIST_COUNT_MAX, NetworkSource, Reading, is_oxend_rpc, nearest, read_key,
+    read_text,
 };
 
 /// What the config file is called, below the data directory; the first that is there counts.
@@ -52,6 +53,13 @@ pub struct Place {
     origin: Origin,
 }
 
+impl Place {
+    /// The name as it was given.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.origin {
@@ -70,7 +78,7 @@ pub enum OptionsError {
     #[error(transparent)]
     File(ConfigError),
     /// It is not one of [`names::NAMES`].
-    #[error("{0} is unknown: the options are {known}", known = names::present())]
+    #[error("{0} is unknown: {meant}", meant = meant(.0))]
     Unknown(Place),
     /// A line of the file is none.
     #[error(
@@ -104,6 +112,52 @@ pub enum OptionsError {
     TwoNetworks(Place),
 }
 
+/// What to write instead of an unknown option.
+fn meant(place: &Place) -> String {
+    match nearest_of(place) {
+        Some(name) => format!("did you mean `{name}`?"),
+        None => format!("the options are {}", names::present()),
+    }
+}
+
+fn nearest_of(place: &Place) -> Option<&'static str> {
+    nearest(&place.name, names::NAMES.iter().map(|known| known.name))
+}
+
+impl OptionsError {
+    /// The option that is at fault, if it is one.
+    pub const fn place(&self) -> Option<&Place> {
+        match self {
+            Self::Unknown(place)
+            | Self::Twice(place)
+            | Self::TwoNetworks(place)
+            | Self::Malformed { place, .. } => Some(place),
+            Self::File(_) | Self::Line { .. } | Self::SamePorts(_) => None,
+        }
+    }
+
+    /// The file and the line that are at fault, if it is in a file.
+    pub fn file(&self) -> Option<(&Path, Option<usize>)> {
+        match self {
+            Self::File(fault) => Some((fault.file(), fault.line())),
+            Self::Line { file, line } => Some((file, Some(*line))),
+            _ => match &self.place()?.origin {
+                Origin::CommandLine => None,
+                Origin::File { file, line } => Some((file, Some(*line))),
+            },
+        }
+    }
+
+    /// What should stand there, if that is known.
+    pub fn expected(&self) -> Option<&'static str> {
+        match self {
+            Self::Malformed { expected, .. } => Some(expected),
+            Self::Unknown(place) => nearest_of(place),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Given {
     place: Place,
@@ -128,32 +182,51 @@ impl Options {
         self.put(place, value)
     }
 
-    /// Takes what the text of a config file says and the command line does not.
+    /// Takes what the text of a config file says and the command line does not. The error is the
+    /// first thing that is wrong with it; what is right is taken.
     pub fn add_file(&mut self, text: &str, file: &Path) -> Result<(), OptionsError> {
-        let pairs = ini::parse(text).map_err(|bad| OptionsError::Line {
-            file: file.into(),
-            line: bad.line,
-        })?;
+        first(self.examine_text(text, file))
+    }
+
+    /// As [`Self::add_file`]; tells all that is wrong.
+    pub fn examine_text(&mut self, text: &str, file: &Path) -> Vec<OptionsError> {
+        let pairs = match ini::parse(text) {
+            Ok(pairs) => pairs,
+            Err(bad) => {
+                return vec![OptionsError::Line {
+                    file: file.into(),
+                    line: bad.line,
+                }];
+            }
+        };
         let mut read = Self::default();
+        let mut problems = Vec::new();
         for pair in pairs {
             let origin = Origin::File {
                 file: file.into(),
                 line: pair.line,
             };
             let name = pair.key.to_owned();
-            read.put(Place { name, origin }, pair.value)?;
+            problems.extend(read.put(Place { name, origin }, pair.value).err());
         }
         self.warnings.append(&mut read.warnings);
         for (name, given) in read.given {
             self.given.entry(name).or_insert(given);
         }
-        Ok(())
+        problems
     }
 
     /// Takes what a config file says and the command line does not.
     pub fn read_file(&mut self, file: &Path) -> Result<(), OptionsError> {
-        let text = read_text(file).map_err(OptionsError::File)?;
-        self.add_file(&text, file)
+        first(self.examine_file(file))
+    }
+
+    /// As [`Self::read_file`]; tells all that is wrong.
+    pub fn examine_file(&mut self, file: &Path) -> Vec<OptionsError> {
+        match read_text(file) {
+            Ok(text) => self.examine_text(&text, file),
+            Err(fault) => vec![OptionsError::File(fault)],
+        }
     }
 
     fn put(&mut self, place: Place, value: &str) -> Result<(), OptionsError> {
@@ -218,27 +291,77 @@ impl Options {
         })
     }
 
-    /// The config that these options stand for, on a machine where `home` is the home directory.
+    /// The config that these options stand for, on a machine where `home` is the home directory. The
+    /// error is the first.
     pub fn config(&self, home: &Path) -> Result<Config, OptionsError> {
-        let is_testnet = self.is_testnet()?;
+        let (reading, problems) = self.examine(home);
+        first(problems)?;
+        // Options have defaults: without a problem there is a config.
+        reading
+            .config
+            .ok_or(OptionsError::SamePorts(NonZeroU16::MIN))
+    }
+
+    /// As [`Self::config`]; tells all that is wrong. What was given is told by the keys of `cepa.toml`.
+    pub fn examine(&self, home: &Path) -> (Reading, Vec<OptionsError>) {
+        let mut problems = Vec::new();
+        let config = self.take_all(home, &mut problems);
+        let keys = [
+            (BIND_IP, "bind_ip"),
+            (HTTPS_PORT, "https_port"),
+            (OMQ_PORT, "omq_port"),
+            (DATA_DIR, "data_dir"),
+            (NETWORK_FILE, "network_file"),
+            (OXEND_RPC, "oxend_rpc"),
+            (TESTNET, "testnet"),
+            (STATS_ACCESS_KEY, "stats_access_keys"),
+            (LOG_LEVEL, "log_level"),
+        ];
+        let given = keys
+            .iter()
+            .filter(|(name, _)| self.given.contains_key(name));
+        let reading = Reading {
+            draft: config.clone(),
+            config,
+            problems: Vec::new(),
+            set: given.map(|(_, key)| *key).collect(),
+            lines: BTreeMap::new(),
+        };
+        (reading, problems)
+    }
+
+    fn take_all(&self, home: &Path, problems: &mut Vec<OptionsError>) -> Option<Config> {
+        let is_testnet = note(self.is_testnet(), problems).unwrap_or(false);
         let [https_default, omq_default] = if is_testnet { TESTNET_PORTS } else { PORTS };
-        let https_port = self.port(HTTPS_PORT, https_default)?;
-        let omq_port = self.port(OMQ_PORT, omq_default)?;
-        if https_port == omq_port {
-            return Err(OptionsError::SamePorts(https_port));
+        let https_port = note(self.port(HTTPS_PORT, https_default), problems);
+        let omq_port = note(self.port(OMQ_PORT, omq_default), problems);
+        if let Some(port) = https_port
+            && omq_port == Some(port)
+        {
+            problems.push(OptionsError::SamePorts(port));
         }
-        let bind_ip = self
-            .take(BIND_IP, "an IPv4 address such as 0.0.0.0", parse)?
-            .unwrap_or(Ipv4Addr::UNSPECIFIED);
-        let ports = [https_port, omq_port];
-        let mut config = Config::new(bind_ip, ports, self.data_dir(home)?, self.network(home)?);
-        config.testnet = is_testnet;
-        config.stats_access_keys = self.take_list(
+        let bind_ip = self.take(BIND_IP, "an IPv4 address such as 0.0.0.0", parse);
+        let bind_ip = note(bind_ip, problems).flatten();
+        let data_dir = note(self.data_dir(home), problems);
+        let network = note(self.network(home), problems);
+        let stats_access_keys = self.take_list(
             STATS_ACCESS_KEY,
             "an X25519 key of 64 hex digits (64 keys at most)",
             read_key,
-        )?;
-        Ok(config)
+        );
+        let stats_access_keys = note(stats_access_keys, problems).unwrap_or_default();
+        let mut config = Config::new(
+            bind_ip.unwrap_or(Ipv4Addr::UNSPECIFIED),
+            [https_port?, omq_port?],
+            data_dir?,
+            network?,
+        );
+        config.testnet = is_testnet;
+        config.stats_access_keys = stats_access_keys;
+        if let Some((_, level)) = self.log_level() {
+            level.clone_into(&mut config.log_level);
+        }
+        Some(config)
     }
 
     /// Where oxend keeps its files, and the reference keeps its own below.
@@ -323,6 +446,15 @@ impl Options {
         });
         values.collect()
     }
+}
+
+/// What was read; what is wrong with it is noted.
+fn note<T>(read: Result<T, OptionsError>, problems: &mut Vec<OptionsError>) -> Option<T> {
+    read.map_err(|problem| problems.push(problem)).ok()
+}
+
+fn first(problems: Vec<OptionsError>) -> Result<(), OptionsError> {
+    problems.into_iter().next().map_or(Ok(()), Err)
 }
 
 fn parse<T: core::str::FromStr>(text: &str) -> Option<T> {

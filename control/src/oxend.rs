@@ -24,9 +24,11 @@ mod keys;
 mod link;
 mod lists;
 mod pings;
+mod probe;
 mod replies;
 
 use core::time::Duration;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use cepa_crypto::{NodeKeys, X25519SecretKey};
@@ -36,11 +38,13 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::reachability::{self, PeerTests};
+use crate::standing::Standing;
 pub use address::{OxendAddress, OxendAddressError};
 pub use bootstrap::{Bootstrap, BootstrapNode, BootstrapNodeError};
 pub use cepa_wire::oxend::OxendView;
 use driver::{Ask, News};
 pub use keys::fetch_keys;
+pub use probe::{OxendProbe, probe};
 
 /// How long oxend may take to answer: OMQ's own limit.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
@@ -125,6 +129,7 @@ pub struct OxendClient {
     handle: OxendHandle,
     asks: mpsc::Receiver<Ask>,
     connected: watch::Sender<Option<u64>>,
+    standing: Arc<Standing>,
 }
 
 impl OxendClient {
@@ -140,6 +145,7 @@ impl OxendClient {
             },
             asks,
             connected,
+            standing: Arc::new(Standing::new()),
         }
     }
 
@@ -148,12 +154,17 @@ impl OxendClient {
         self.handle.clone()
     }
 
+    /// How the node stands, while this runs.
+    pub fn standing(&self) -> Arc<Standing> {
+        Arc::clone(&self.standing)
+    }
+
     /// Connects and stays connected, pings, subscribes, tests peers, and publishes each new view of the
     /// network, until the future is dropped.
     pub async fn run(self, duties: Duties, publish: impl FnMut(OxendView)) -> ! {
         let (news_sender, mut news) = mpsc::channel::<News>(NEWS_COUNT_MAX);
         let (views, viewed) = watch::channel(None);
-        let handle = self.handle;
+        let (handle, standing) = (self.handle, self.standing);
         let mut asks = self.asks;
         let Duties {
             us,
@@ -161,19 +172,39 @@ impl OxendClient {
             bootstrap,
         } = duties;
         let driven = driver::drive(&self.address, &mut asks, &self.connected, &news_sender);
-        let fall_back = (&us.x25519, &bootstrap);
-        let listed = lists::keep(&handle, fall_back, &mut news, &views, publish);
+        let listener = lists::Listener {
+            us: &us,
+            bootstrap: &bootstrap,
+            standing: &standing,
+        };
+        let listed = lists::keep(&handle, listener, &mut news, &views, publish);
         let tested = async {
             match peer_tests {
-                Some(tests) => reachability::run(&handle, &us, tests, viewed).await,
+                Some(tests) => reachability::run(&handle, &us, tests, (viewed, &standing)).await,
                 None => core::future::pending().await,
             }
         };
         tokio::select! {
             never = driven => never,
-            never = pings::keep(&handle, &us) => never,
+            never = pings::keep(&handle, &us, &standing) => never,
+            never = watch_connections(handle.connections(), &standing) => never,
             never = listed => never,
             never = tested => never,
+        }
+    }
+}
+
+/// Tells when connections come and go.
+async fn watch_connections(
+    mut connections: watch::Receiver<Option<u64>>,
+    standing: &Standing,
+) -> ! {
+    loop {
+        let is_connected = connections.borrow_and_update().is_some();
+        standing.handle_connected(is_connected);
+        // The sender lives as long as whoever runs this.
+        if connections.changed().await.is_err() {
+            core::future::pending::<()>().await;
         }
     }
 }

@@ -13,8 +13,8 @@ use core::sync::atomic::Ordering;
 use core::time::Duration;
 use std::sync::Arc;
 
+use cepa_meter::count;
 use cepa_relay::Counters;
-use cepa_relay::counters::count;
 use cepa_wire::ServiceNode;
 use cepa_wire::oxend::OxendView;
 use futures_util::StreamExt as _;
@@ -25,6 +25,7 @@ use tracing::{debug, info, warn};
 
 use crate::oxend::{OurNode, OxendHandle};
 use crate::peer_https::PeerHttps;
+use crate::standing::Standing;
 pub use incoming::{IncomingTests, Kind, Notice};
 pub use scheduler::{Due, Scheduler};
 
@@ -59,7 +60,7 @@ pub(crate) async fn run(
     handle: &OxendHandle,
     us: &OurNode,
     tests: PeerTests,
-    views: watch::Receiver<Option<Arc<OxendView>>>,
+    (views, standing): (watch::Receiver<Option<Arc<OxendView>>>, &Standing),
 ) -> ! {
     let begun = Instant::now();
     let https = PeerHttps::new();
@@ -80,6 +81,8 @@ pub(crate) async fn run(
                 let Some(us_there) = us_there else { continue };
                 let wants_quic = view.hard_fork >= QUIC_HARD_FORK;
                 let counts = counts(&tests, wants_quic);
+                standing.handle_tests(counts);
+                standing.handle_peers(scheduler.failing_count(), passing_count(&view, &scheduler));
                 for notice in incoming.poll(begun.elapsed(), counts) {
                     tell(&notice);
                 }
@@ -103,6 +106,14 @@ pub(crate) async fn run(
             }
         }
     }
+}
+
+/// Peers that can be tested and did not fail.
+fn passing_count(view: &OxendView, scheduler: &Scheduler) -> usize {
+    let contactable = view.nodes.iter().filter(|node| node.is_contactable());
+    // We are one of them.
+    let others = contactable.count().saturating_sub(1);
+    others.saturating_sub(scheduler.failing_count())
 }
 
 /// Tests of this node that were seen, of each kind; `None` for what it does not listen on.

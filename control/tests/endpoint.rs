@@ -4,8 +4,8 @@
 use core::net::{Ipv4Addr, SocketAddr};
 
 use cepa_control::{Endpoint, metrics, seed};
+use cepa_meter::count;
 use cepa_relay::Counters;
-use cepa_relay::counters::count;
 use cepa_wire::{Ed25519PublicKey, ServiceNode, X25519PublicKey};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -172,10 +172,12 @@ fn the_metrics_show_the_counters() {
     runtime.block_on(async {
         let counters = Counters::default();
         count(&counters.message_stored);
-        let stores = || {
+        let samples = move || {
             let mut report = cepa_storage::Report::default();
             report.statistics.message_count = 7;
-            report
+            let mut samples = counters.snapshot();
+            samples.extend(report.samples());
+            samples
         };
         let endpoint = Endpoint::bind((Ipv4Addr::LOCALHOST, 0).into())
             .await
@@ -188,12 +190,12 @@ fn the_metrics_show_the_counters() {
             let content_type = "content-type: text/plain; version=0.0.4".to_owned();
             assert!(headers.contains(&content_type), "{headers:?}");
             assert!(body.contains("\ncepa_message_stored_total 1\n"), "{body}");
-            assert!(body.contains("\ncepa_store_message_count 7\n"), "{body}");
+            assert!(body.contains("\ncepa_store_messages 7\n"), "{body}");
             let missing = exchange(address, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
             assert!(missing.starts_with("HTTP/1.1 404"), "{missing}");
         };
         tokio::select! {
-            _ = metrics::serve(endpoint, move || counters.snapshot(), stores) => {}
+            _ = metrics::serve(endpoint, samples) => {}
             () = ask => {}
         }
     });

@@ -115,6 +115,43 @@ fn keys_are_fetched_once_there_are_some() {
 }
 
 #[test]
+fn how_the_node_stands_is_told() {
+    run(async {
+        let chain = chain();
+        let oxend = Oxend::start(&chain, SecretKeys::from_seed([1; 32]), tcp()).unwrap();
+        let client = OxendClient::new(address(&oxend));
+        let standing = client.standing();
+        let duties = Duties {
+            us: OurNode::new(&NodeKeys::from_seed([1; 32]), 22_021, 22_020),
+            peer_tests: None,
+            bootstrap: Bootstrap::default(),
+        };
+        let told = |name: &str| {
+            let samples = standing.samples(0);
+            let found = samples.iter().find(|sample| sample.name() == name);
+            found.map(cepa_meter::Sample::recorded)
+        };
+        let test = async {
+            until(|| told("cepa_oxend_pings_accepted_total") == Some(1)).await;
+            until(|| told("cepa_node_active") == Some(1)).await;
+            assert_eq!(told("cepa_oxend_connected"), Some(1));
+            assert_eq!(told("cepa_oxend_lists_total"), Some(1));
+            assert!(told("cepa_decommission_in_seconds") > Some(3_600_000));
+            chain.set_swarm(&node(1, 5).pubkey_legacy, ServiceNode::NO_SWARM);
+            chain.advance();
+            until(|| told("cepa_node_active") == Some(0)).await;
+            assert_eq!(told("cepa_decommission_in_seconds"), None);
+            drop(oxend);
+            until(|| told("cepa_oxend_connected") == Some(0)).await;
+        };
+        tokio::select! {
+            never = client.run(duties, |_| {}) => never,
+            () = test => {}
+        }
+    });
+}
+
+#[test]
 fn the_network_is_published_as_it_changes() {
     run(async {
         let chain = chain();

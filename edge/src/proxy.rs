@@ -15,6 +15,7 @@ use core::time::Duration;
 use std::io;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
 use cepa_relay::onion::ProxyEnd;
 use cepa_wire::host::Host;
@@ -221,7 +222,7 @@ pub struct ServerProxy {
 
 struct Shared {
     settings: Settings,
-    exceptions: Exceptions,
+    exceptions: ArcSwap<Exceptions>,
     resolver: Box<dyn Resolve>,
     tls: TlsConnector,
     root_count: usize,
@@ -241,14 +242,13 @@ impl ServerProxy {
         settings: Settings,
         resolver: impl Resolve,
     ) -> Result<Self, SettingsError> {
-        let exceptions = Exceptions::read(&settings.exceptions)
-            .map_err(|text| SettingsError::Exception(text.to_owned()))?;
+        let exceptions = read_exceptions(&settings.exceptions)?;
         let (tls, root_count) = tls_config(&settings.extra_roots)?;
         let user_agent = format!("Oxen Storage Server/{}", settings.version);
         let user_agent = HeaderValue::try_from(user_agent)
             .map_err(|_| SettingsError::Version(settings.version.clone()))?;
         let shared = Shared {
-            exceptions,
+            exceptions: ArcSwap::from_pointee(exceptions),
             resolver: Box::new(resolver),
             tls: TlsConnector::from(Arc::new(tls)),
             root_count,
@@ -260,6 +260,14 @@ impl ServerProxy {
         Ok(Self {
             shared: Arc::new(shared),
         })
+    }
+
+    /// Changes which servers may be asked although their address is not global: of connections that
+    /// are made from now on.
+    pub fn set_exceptions(&self, exceptions: &[String]) -> Result<(), SettingsError> {
+        let exceptions = read_exceptions(exceptions)?;
+        self.shared.exceptions.store(Arc::new(exceptions));
+        Ok(())
     }
 
     /// How many root certificates https servers are verified by. With none, every https server fails:
@@ -277,6 +285,10 @@ impl ServerProxy {
             error.answer()
         })
     }
+}
+
+fn read_exceptions(texts: &[String]) -> Result<Exceptions, SettingsError> {
+    Exceptions::read(texts).map_err(|text| SettingsError::Exception(text.to_owned()))
 }
 
 fn tls_config(extra: &[CertificateDer<'static>]) -> Result<(ClientConfig, usize), SettingsError> {
@@ -372,9 +384,10 @@ impl Shared {
             return Err(FetchError::Unresolved);
         }
         let mut error = FetchError::NotGlobal;
+        let exceptions = self.exceptions.load_full();
         let allowed = addresses
             .into_iter()
-            .filter(|address| self.exceptions.allow(&origin.host, *address));
+            .filter(|address| exceptions.allow(&origin.host, *address));
         for address in allowed.take(ADDRESS_COUNT_MAX) {
             error = FetchError::Connect;
             // The very address that was checked.

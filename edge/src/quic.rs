@@ -159,7 +159,7 @@ impl Default for Limits {
     }
 }
 
-cepa_relay::counters! {
+cepa_meter::counters! {
     /// How often each thing happened.
     pub struct Counters, named "quic_";
     /// Connections whose handshake succeeded.

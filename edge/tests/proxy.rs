@@ -375,3 +375,16 @@ async fn bad_settings_are_told_by_name() {
     };
     assert_eq!(error, SettingsError::Exception("http://x".to_owned()));
 }
+
+#[tokio::test]
+async fn exceptions_may_change_meanwhile() {
+    let (listener, address) = listen("127.0.0.1:0").await;
+    serve(listener, None, http("200 OK", "lab"));
+    let proxy = ServerProxy::new(lab(&[])).unwrap();
+    let ask = || proxy.fetch(request("http", "127.0.0.1", address.port()));
+    assert_ne!(ask().await.end, ProxyEnd::Answered);
+    assert!(proxy.set_exceptions(&["http://x".to_owned()]).is_err());
+    assert_ne!(ask().await.end, ProxyEnd::Answered);
+    proxy.set_exceptions(&[address.to_string()]).unwrap();
+    assert_eq!(ask().await.end, ProxyEnd::Answered);
+}

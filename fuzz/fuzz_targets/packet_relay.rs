@@ -153,11 +153,11 @@ impl Node {
     /// Every datagram and every packet is in one place, and nothing grows.
     fn check(&self) {
         let counters = &self.counted.packets;
-        let drops = self.counted.drops.snapshot();
+        let drops = &self.counted.drops;
         let dropped = |is_of_link: bool| -> u64 {
-            let reasons = DropReason::ALL.iter().zip(&drops);
-            let reasons = reasons.filter(|(reason, _)| reason.is_of_link() == is_of_link);
-            reasons.map(|(_, sample)| sample.value).sum()
+            let reasons = DropReason::ALL.iter();
+            let reasons = reasons.filter(|reason| reason.is_of_link() == is_of_link);
+            reasons.map(|reason| drops.count(*reason)).sum()
         };
         let held = self.relay.held();
         let waiting = (held.waiting + held.queued) as u64;

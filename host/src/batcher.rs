@@ -31,6 +31,11 @@ impl Batcher {
         receiver.await.unwrap_or_default()
     }
 
+    /// How many wait.
+    pub(crate) fn waiting_count(&self) -> usize {
+        self.waiting.borrow().len()
+    }
+
     fn take(&self) -> Vec<Asked> {
         let mut waiting = self.waiting.borrow_mut();
         let count = waiting.len().min(BATCH_MAX);
@@ -55,6 +60,8 @@ pub(crate) async fn run(tile: Rc<Tile>) -> ! {
 }
 
 fn compute(tile: &Tile, asked: Vec<Asked>) {
+    let batch_size = u64::try_from(asked.len()).unwrap_or(u64::MAX);
+    tile.counters.onion_batch_size.record(batch_size);
     let (peers, senders): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
     let mut secrets = vec![SharedSecret::default(); peers.len()];
     diffie_hellman_many(tile.keys.x25519(), &peers, &mut secrets);

@@ -8,12 +8,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use cepa_meter::{Declared, Sample};
 use cepa_storage::territory::Territory;
 use cepa_storage::{Command, Outcome, Report, StoreFault};
 use cepa_wire::Timestamp;
 use glommio::spawn_local;
 
+use crate::clock;
+use crate::numbers::{ShardNumbers, ShardsSeen, shard_label};
 use crate::store::LocalLog;
+use crate::tile::Tile;
 
 /// How old a report may be.
 const REPORT_PERIOD: Duration = Duration::from_secs(1);
@@ -22,6 +26,7 @@ const REPORT_PERIOD: Duration = Duration::from_secs(1);
 const SURVEY_PERIOD: Duration = Duration::from_mins(1);
 
 /// A place for each tile.
+#[derive(Default)]
 pub struct StoreBoard {
     places: Box<[Place]>,
 }
@@ -30,6 +35,9 @@ pub struct StoreBoard {
 #[derive(Default)]
 struct Place {
     report: ArcSwap<Report>,
+    numbers: ArcSwap<ShardNumbers>,
+    /// When it said it, in ticks; 0 while it has said nothing.
+    told_at: AtomicU64,
     /// Goes up for as long as the tile's executor runs, many times a second.
     beats: AtomicU64,
     /// What [`StoreBoard::are_tiles_alive`] found there when it was asked last.
@@ -52,6 +60,30 @@ impl StoreBoard {
         sum
     }
 
+    /// What is declared of shards.
+    pub fn declared() -> impl Iterator<Item = &'static Declared> {
+        ShardNumbers::DECLARED.iter().chain(ShardsSeen::DECLARED)
+    }
+
+    /// All that shards told, and how long ago.
+    pub fn samples(&self) -> Vec<Sample> {
+        let mut sum = ShardNumbers::default();
+        let mut seen = ShardsSeen::default();
+        let now = clock::ticks();
+        for (index, place) in self.places.iter().enumerate() {
+            sum += ShardNumbers::clone(&place.numbers.load());
+            let told = Timestamp::from_millis(place.told_at.load(Ordering::Relaxed));
+            let silent = u64::try_from(now.saturating_since(told).as_millis());
+            let silent = silent.unwrap_or(u64::MAX);
+            let label = shard_label(index);
+            seen.shard_silent_seconds.push((label, silent));
+        }
+        let mut samples = sum.samples();
+        samples.extend(seen.samples());
+        samples.extend(self.report().samples());
+        samples
+    }
+
     /// Whether every tile has run since this was asked last: ask once a second at most. For one
     /// watchdog; a second one would take the first one's answers.
     pub fn are_tiles_alive(&self) -> bool {
@@ -68,9 +100,12 @@ impl StoreBoard {
         }
     }
 
-    pub(crate) fn write(&self, tile: usize, report: Report) {
+    pub(crate) fn write(&self, tile: usize, report: Report, numbers: ShardNumbers) {
         if let Some(place) = self.places.get(tile) {
             place.report.store(Arc::new(report));
+            place.numbers.store(Arc::new(numbers));
+            let now = clock::ticks().as_millis();
+            place.told_at.store(now, Ordering::Relaxed);
         }
     }
 }
@@ -112,7 +147,7 @@ impl Reporter {
     }
 
     /// Tells what there is to tell.
-    pub(crate) fn report(&mut self, territory: Option<&Territory>, now: Timestamp) {
+    pub(crate) fn report(&mut self, tile: &Tile, territory: Option<&Territory>, now: Timestamp) {
         self.board.beat(self.tile);
         for watched in &mut self.logs {
             watched.tell_fault();
@@ -125,7 +160,7 @@ impl Reporter {
         for watched in &self.logs {
             sum += watched.log.report(watched.foreign_message_count.get());
         }
-        self.board.write(self.tile, sum);
+        self.board.write(self.tile, sum, tile.numbers());
         if let Some(territory) = territory
             && self.next_survey <= now
         {

@@ -61,6 +61,11 @@ impl Connections {
         })
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.table.borrow().connection_count()
+    }
+
     /// Ends the connections that have been in their phase too long.
     pub(crate) fn expire(&self, now: Timestamp) {
         let mut table = self.table.borrow_mut();

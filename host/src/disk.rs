@@ -14,11 +14,14 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use bytes::Bytes;
+use cepa_meter::Buckets;
+use cepa_meter::bounds::LATENCY;
 use cepa_storage::disk::{Access, Completion, Disk, DiskError, Done, Operation, SegmentId, Token};
 use futures_util::future::{FutureExt as _, LocalBoxFuture, Shared, try_join_all};
 use glommio::io::{BufferedFile, Directory, DmaFile, OpenOptions};
 use glommio::{GlommioError, spawn_local};
 
+use crate::clock;
 use crate::wait::Notify;
 
 /// Zeros are written in pieces of this size when a segment is made.
@@ -45,6 +48,7 @@ struct Inner {
     files: RefCell<BTreeMap<SegmentId, Files>>,
     completed: RefCell<VecDeque<Completion>>,
     wake: Rc<Notify>,
+    write_seconds: Rc<RefCell<Buckets>>,
 }
 
 /// The descriptors of a segment.
@@ -64,10 +68,18 @@ impl SegmentFiles {
             files: RefCell::default(),
             completed: RefCell::default(),
             wake,
+            write_seconds: Rc::default(),
         };
         Self {
             inner: Rc::new(inner),
         }
+    }
+}
+
+impl SegmentFiles {
+    /// How long durable writes took, as they go on.
+    pub(crate) fn write_seconds(&self) -> Rc<RefCell<Buckets>> {
+        Rc::clone(&self.inner.write_seconds)
     }
 }
 
@@ -184,8 +196,13 @@ impl Inner {
         };
         let mut buffer = file.alloc_dma_buffer(data.len());
         buffer.as_bytes_mut().copy_from_slice(data);
+        let begun = clock::nanos();
         let written = file.write_at(buffer, offset).await?;
         check_written(written, data.len())?;
+        if is_durable {
+            let taken = clock::nanos().saturating_sub(begun);
+            self.write_seconds.borrow_mut().record(&LATENCY, taken);
+        }
         Ok(Done::Done)
     }
 

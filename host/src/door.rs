@@ -7,9 +7,9 @@ use core::time::Duration;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use cepa_relay::counters::count;
+use cepa_meter::count;
 use cepa_swarm::load::{Load, LoadLimit};
-use cepa_swarm::rate::{Prefix, RateLimiter};
+use cepa_swarm::rate::Prefix;
 use cepa_wire::Timestamp;
 use glommio::timer::sleep;
 
@@ -18,6 +18,7 @@ use crate::connections::{Caller, Connections, PHASE_COUNT, Phase, Seat, Timeouts
 use crate::edge_limits::EdgeLimits;
 use crate::memory::Pool;
 use crate::tile::{RUNNING_COUNT_MAX, Tile};
+use crate::tuning::Live;
 
 /// How often the executor's lag is measured.
 const SAMPLE_PAUSE: Duration = Duration::from_millis(10);
@@ -47,7 +48,7 @@ impl Refused {
 pub(crate) struct Door {
     pub(crate) limits: EdgeLimits,
     /// That of the whole node.
-    rate: Arc<RateLimiter>,
+    live: Arc<Live>,
     load: RefCell<Load>,
     pub(crate) https: Rc<Connections>,
     pub(crate) omq: Rc<Connections>,
@@ -58,7 +59,7 @@ pub(crate) struct Door {
 }
 
 impl Door {
-    pub(crate) fn new(limits: EdgeLimits, rate: Arc<RateLimiter>) -> Self {
+    pub(crate) fn new(limits: EdgeLimits, live: Arc<Live>) -> Self {
         let per_prefix = limits.connection_per_prefix_count_max;
         let pool = |size_max| Pool::new(size_max, limits.held_per_prefix_size_max);
         // An OMQ link has its heartbeat, and a slow body gets an answer: neither ends here.
@@ -70,7 +71,7 @@ impl Door {
         timeouts[Phase::Taking as usize] = Some(limits.response_timeout);
         Self {
             limits,
-            rate,
+            live,
             load: RefCell::new(Load::new(LoadLimit {
                 lag_max: limits.lag_max,
                 running_count_max: RUNNING_COUNT_BUSY,
@@ -91,6 +92,11 @@ impl Door {
     pub(crate) fn admits_request(&self, seat: &Seat) -> bool {
         let load = self.load.borrow();
         load.admits(seat.is_peer(), seat.is_served())
+    }
+
+    /// Whether a prefix may ask once more.
+    fn takes(&self, prefix: Prefix) -> bool {
+        self.live.rate.load().take(prefix, clock::ticks())
     }
 
     /// Ends connections that are too slow.
@@ -120,7 +126,7 @@ impl Tile {
             count(&self.counters.refused_overloaded);
             return Err(Refused::Busy);
         }
-        if seat.is_peer() || self.door.rate.take(seat.caller.prefix, clock::ticks()) {
+        if seat.is_peer() || self.door.takes(seat.caller.prefix) {
             return Ok(());
         }
         count(&self.counters.refused_rate_limited);
@@ -133,7 +139,7 @@ impl Tile {
     pub(crate) fn admit_entered(&self, from: IpAddr) -> Result<(), Refused> {
         let is_peer = self.network.load().has_address(from);
         let prefix = Prefix::of(from);
-        if is_peer || self.door.rate.take(prefix, clock::ticks()) {
+        if is_peer || self.door.takes(prefix) {
             return Ok(());
         }
         count(&self.counters.refused_rate_limited);

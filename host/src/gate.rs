@@ -7,6 +7,8 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use cepa_relay::Counters;
+use cepa_relay::counters::Via;
 use cepa_swarm::monitor::Subscriber;
 use cepa_wire::answer::Answer;
 use cepa_wire::packet::reassembler::Message;
@@ -74,12 +76,13 @@ pub struct Entered {
 pub struct Gate {
     senders: Arc<[Mutex<mpsc::Sender<Entered>>]>,
     next: Arc<AtomicUsize>,
+    counters: Arc<Counters>,
 }
 
 /// The shards' ends.
 pub(crate) type GateEnd = mpsc::Receiver<Entered>;
 
-pub(crate) fn make_gate(tile_count: usize) -> (Gate, Vec<GateEnd>) {
+pub(crate) fn make_gate(tile_count: usize, counters: Arc<Counters>) -> (Gate, Vec<GateEnd>) {
     let (senders, ends): (Vec<_>, Vec<_>) = (0..tile_count)
         .map(|_| mpsc::channel(QUEUE_DEPTH))
         .map(|(sender, end)| (Mutex::new(sender), end))
@@ -87,6 +90,7 @@ pub(crate) fn make_gate(tile_count: usize) -> (Gate, Vec<GateEnd>) {
     let gate = Gate {
         senders: senders.into(),
         next: Arc::default(),
+        counters,
     };
     (gate, ends)
 }
@@ -95,17 +99,25 @@ impl Gate {
     /// Hands a request to one shard after the other; false when that one has too many waiting.
     pub fn enter(&self, entered: Entered) -> bool {
         let at = self.next.fetch_add(1, Ordering::Relaxed) % self.senders.len().max(1);
-        self.senders.get(at).is_some_and(|sender| {
+        // Before it can be taken up.
+        let waiting = &self.counters.gate_waiting;
+        waiting.fetch_add(1, Ordering::Relaxed);
+        let has_entered = self.senders.get(at).is_some_and(|sender| {
             // One thread beside the shards sends, and holds it for the length of a push.
             let mut sender = sender.lock().unwrap_or_else(PoisonError::into_inner);
             sender.try_send(entered).is_ok()
-        })
+        });
+        if !has_entered {
+            waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+        has_entered
     }
 }
 
 /// Serves what enters here, for as long as the executor lives.
 pub(crate) async fn serve(tile: Rc<Tile>, mut end: GateEnd) {
     while let Some(entered) = end.next().await {
+        tile.counters.gate_waiting.fetch_sub(1, Ordering::Relaxed);
         let tile = Rc::clone(&tile);
         spawn_local(async move { answer(&tile, entered).await }).detach();
     }
@@ -138,7 +150,7 @@ async fn answer(tile: &Rc<Tile>, entered: Entered) {
                 drop(reply.send((Answer::text(status, text), Encoding::Json)));
                 return;
             }
-            drop(reply.send(requests::serve_params(tile, &method, &params).await));
+            drop(reply.send(requests::serve_params(tile, Via::Quic, (&method, &params)).await));
         }
         Entering::Monitor {
             body,

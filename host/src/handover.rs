@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use cepa_relay::counters::{Share, count};
+use cepa_meter::{Share, count};
 use cepa_storage::command::DumpCursor;
 use cepa_storage::{Command, Outcome};
 use cepa_swarm::handover::{Ended, Handover, Start};

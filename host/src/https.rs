@@ -11,7 +11,8 @@ use std::rc::Rc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use cepa_relay::counters::count;
+use cepa_meter::count;
+use cepa_relay::counters::Via;
 use cepa_wire::answer::Answer;
 use futures_rustls::TlsAcceptor;
 use futures_util::future::{Either, select};
@@ -110,7 +111,7 @@ async fn answer(tile: &Rc<Tile>, seat: &Seat, request: Request<Incoming>) -> Res
             Err(refused) => refuse(refused),
         },
         (&Method::POST, "/storage_rpc/v1") => match take_body(tile, seat, request).await {
-            Ok(body) => respond(requests::serve_json(tile, &body.bytes).await),
+            Ok(body) => respond(requests::serve_json(tile, Via::Https, &body.bytes).await),
             Err(refused) => refuse(refused),
         },
         (&Method::POST, "/ping_test/v1") => pong(tile),

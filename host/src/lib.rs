@@ -19,6 +19,7 @@ mod lock;
 pub mod log;
 mod memory;
 mod missed;
+mod numbers;
 mod omq;
 mod onions;
 mod outside;
@@ -27,13 +28,17 @@ mod packet_port;
 mod packet_settings;
 mod packet_tile;
 pub mod packets;
+pub mod probe;
 mod random;
 mod requests;
+pub mod requirements;
 mod ring;
+pub mod sandbox;
 mod stats;
 mod store;
 mod subscribers;
 mod tile;
+mod tuning;
 mod wait;
 
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -65,8 +70,9 @@ pub use crate::outside::{Outgoing, Outside, ServerAnswer};
 pub use crate::packet_settings::{PacketBackend, PacketSettings};
 use crate::packet_tile::RunningTile;
 use crate::tile::TileSeed;
+use crate::tuning::Live;
+pub use crate::tuning::{Tuner, Tuning};
 pub use cepa_swarm::rate::RateLimit;
-use cepa_swarm::rate::RateLimiter;
 
 /// What control publishes and every shard reads: the view, and the data plane's table of it.
 pub struct NetworkView {
@@ -187,6 +193,7 @@ pub struct RunningNode {
     stop: Arc<AtomicBool>,
     stores: Arc<StoreBoard>,
     gate: Gate,
+    live: Arc<Live>,
     tiles: Vec<ExecutorJoinHandle<()>>,
     packet_tile: Option<RunningTile>,
     /// Held until the last shard has stopped.
@@ -207,6 +214,11 @@ impl RunningNode {
     /// The door for what comes in elsewhere.
     pub fn gate(&self) -> Gate {
         self.gate.clone()
+    }
+
+    /// What changes the settings that may.
+    pub fn tuner(&self) -> Tuner {
+        Tuner(Arc::clone(&self.live))
     }
 
     /// Waits until every shard has started; if one does not, the others stop.
@@ -266,6 +278,7 @@ pub fn start(
         "a node has at least one shard"
     );
     let (https, omq) = free_addresses(&settings)?;
+    let live = Arc::new(Live::new(Tuning::of(&settings)));
     let data_dir = make_data_dir(settings.data_dir)?;
     let in_data_dir = |source| StartError::DataDir {
         path: data_dir.clone(),
@@ -276,17 +289,15 @@ pub fn start(
     let tile_count = settings.shard_cpus.len();
     let log_count = read_log_count(&data_dir, tile_count).map_err(in_data_dir)?;
     let keys = Arc::new(settings.keys);
-    let stats_keys: Arc<[X25519PublicKey]> = settings.stats_keys.into();
     let descriptors = settings.packet.as_ref().map(|packet| &packet.board);
     let stop = Arc::new(AtomicBool::new(false));
     let stores = Arc::new(StoreBoard::new(tile_count));
-    let (gate, gate_ends) = gate::make_gate(tile_count);
-    let rate = Arc::new(RateLimiter::new(settings.rate_limit, random::bytes()));
-    let monitor_bound = subscribers::MonitorBound::new(settings.monitor_count_max);
+    let (gate, gate_ends) = gate::make_gate(tile_count, Arc::clone(counters));
     let mut node = RunningNode {
         stop: Arc::clone(&stop),
         stores: Arc::clone(&stores),
         gate,
+        live: Arc::clone(&live),
         tiles: Vec::new(),
         packet_tile: None,
         _lock: lock,
@@ -308,9 +319,7 @@ pub fn start(
             parser: Parser {
                 network: settings.network,
             },
-            allow_aes_cbc: settings.allow_aes_cbc,
-            stop_timeout: settings.stop_timeout,
-            rate: Arc::clone(&rate),
+            live: Arc::clone(&live),
             edge_limits: settings.edge_limits,
             network: Arc::clone(view),
             counters: Arc::clone(counters),
@@ -319,8 +328,6 @@ pub fn start(
             gate,
             anew: Arc::clone(&anew),
             outside: settings.outside.clone(),
-            monitor_bound: monitor_bound.clone(),
-            stats_keys: Arc::clone(&stats_keys),
             descriptors: descriptors.cloned(),
             stop: Arc::clone(&stop),
         };

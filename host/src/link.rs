@@ -215,7 +215,7 @@ pub(crate) async fn run(tile: Rc<Tile>, link: Rc<Link>, stream: TcpStream, side:
     link.close();
     tile.links.forget(&link);
     if result.is_err() {
-        cepa_relay::counters::count(&tile.counters.omq_failed);
+        cepa_meter::count(&tile.counters.omq_failed);
     }
     // Lets an ERROR command or a last reply out, but waits for no peer that does not read.
     within(Duration::from_secs(1), writing).await;
@@ -303,7 +303,7 @@ fn handle_message(tile: &Rc<Tile>, link: &Rc<Link>, parts: Vec<Bytes>) -> bool {
         None => true,
     };
     if dropped {
-        cepa_relay::counters::count(&tile.counters.omq_dropped);
+        cepa_meter::count(&tile.counters.omq_dropped);
     }
     true
 }

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use cepa_crypto::curve::Connection;
-use cepa_relay::counters::count;
+use cepa_meter::count;
 use cepa_wire::{Ed25519PublicKey, ServiceNode, X25519PublicKey};
 use futures_util::future::{Either, select};
 use glommio::net::TcpStream;
@@ -50,6 +50,11 @@ impl Links {
         for link in self.by_peer.borrow().values() {
             link.close();
         }
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.by_peer.borrow().len()
     }
 
     fn held(&self, peer: &X25519PublicKey) -> Option<Rc<Link>> {

@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use crate::StartError;
@@ -42,6 +43,22 @@ impl DataDirLock {
     }
 }
 
+/// Whether a process has the lock of a directory now. Makes nothing, and holds the lock no longer than it
+/// takes to ask.
+pub fn is_in_use(data_dir: &Path) -> io::Result<bool> {
+    let file = match File::open(data_dir.join(FILE_NAME)) {
+        Ok(file) => file,
+        Err(fault) if fault.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(fault) => return Err(fault),
+    };
+    // Shared, so that two who ask do not see each other.
+    match file.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(fault)) => Err(fault),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,10 +66,13 @@ mod tests {
     #[test]
     fn a_directory_has_one_user_at_a_time() {
         let directory = tempfile::tempdir().unwrap();
+        assert!(!is_in_use(directory.path()).unwrap());
         let first = DataDirLock::take(directory.path()).unwrap();
+        assert!(is_in_use(directory.path()).unwrap());
         let second = DataDirLock::take(directory.path());
         assert!(matches!(second, Err(StartError::InUse { .. })));
         drop(first);
+        assert!(!is_in_use(directory.path()).unwrap());
         DataDirLock::take(directory.path()).unwrap();
     }
 }

@@ -34,6 +34,11 @@ impl Pool {
         }
     }
 
+    /// Bytes that are held.
+    pub(crate) const fn size(&self) -> usize {
+        self.size.get()
+    }
+
     #[cfg(test)]
     fn is_empty(&self) -> bool {
         self.size.get() == 0 && self.by_prefix.borrow().is_empty()

@@ -13,8 +13,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use cepa_meter::{Share, count};
 use cepa_relay::Counters;
-use cepa_relay::counters::{Share, count};
 use cepa_storage::{Command, DumpedMessage, Outcome};
 use cepa_swarm::is_refused_for_now;
 use cepa_swarm::limits::MEMBER_TIMEOUT;

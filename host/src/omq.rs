@@ -3,7 +3,8 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use cepa_relay::counters::count;
+use cepa_meter::count;
+use cepa_relay::counters::Via;
 use cepa_swarm::Origin;
 use cepa_wire::answer::{Answer, Body};
 use cepa_wire::omq;
@@ -67,7 +68,7 @@ impl<'a> Command<'a> {
             Self::Notify => false,
             Self::Stats => link
                 .peer_key()
-                .is_some_and(|key| tile.stats_keys.contains(&key)),
+                .is_some_and(|key| tile.live.stats_keys.load().contains(&key)),
             _ => true,
         };
         if !is_allowed {
@@ -220,7 +221,10 @@ async fn serve_forwarded(tile: Rc<Tile>, parts: Vec<Bytes>) -> Option<Vec<Bytes>
     };
     let method = core::str::from_utf8(method).ok()?;
     let answer = match tile.parser.parse_forwarded(method, params) {
-        Ok(request) => requests::serve(&tile, request, Origin::Member).await,
+        Ok(request) => {
+            let serving = requests::serve(&tile, request, Origin::Member);
+            requests::timed(&tile, Via::Member, serving).await
+        }
         Err(error) => requests::refuse(&tile, error),
     };
     Some(answer_parts(answer, Encoding::Bt))
@@ -238,7 +242,7 @@ async fn serve_client(tile: Rc<Tile>, method: String, parts: Vec<Bytes>) -> Opti
             return Some(answer_parts(Answer::text(400, text), Encoding::Json));
         }
     };
-    let (answer, encoding) = requests::serve_params(&tile, &method, params).await;
+    let (answer, encoding) = requests::serve_params(&tile, Via::Omq, (&method, params)).await;
     Some(answer_parts(answer, encoding))
 }
 

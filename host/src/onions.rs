@@ -3,8 +3,9 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
+use cepa_meter::count;
 use cepa_relay::PeerIndex;
-use cepa_relay::counters::count;
+use cepa_relay::counters::{OnionFrom, Via};
 use cepa_relay::onion::{self, Hop, Refusal, ReturnLayer, Sealed, Step, read_peer_answer};
 use cepa_swarm::limits::ONION_TIMEOUT;
 use cepa_wire::Ed25519PublicKey;
@@ -13,7 +14,7 @@ use cepa_wire::onion::Proxy;
 
 use crate::links::Blame;
 use crate::tile::Tile;
-use crate::{NetworkView, links, random, requests};
+use crate::{NetworkView, clock, links, random, requests};
 
 /// An onion's answer on its way back.
 pub(crate) struct Returned {
@@ -37,12 +38,29 @@ impl Returned {
 
 /// An onion from a client: we are the guard.
 pub(crate) async fn enter(tile: &Rc<Tile>, body: &[u8]) -> Returned {
-    step(tile, body, onion::read_entry).await
+    timed(tile, OnionFrom::Client, step(tile, body, onion::read_entry)).await
 }
 
 /// An onion from a peer.
 pub(crate) async fn relay(tile: &Rc<Tile>, part: &[u8]) -> Returned {
-    step(tile, part, onion::read_relayed).await
+    timed(
+        tile,
+        OnionFrom::Relay,
+        step(tile, part, onion::read_relayed),
+    )
+    .await
+}
+
+async fn timed(
+    tile: &Tile,
+    from: OnionFrom,
+    answering: impl Future<Output = Returned>,
+) -> Returned {
+    let begun = clock::nanos();
+    let returned = answering.await;
+    let taken = clock::nanos().saturating_sub(begun);
+    tile.counters.onion_seconds.of(from).record(taken);
+    returned
 }
 
 type Read = for<'a> fn(Hop<'_>, &'a [u8]) -> Result<Sealed<'a>, Refusal>;
@@ -59,7 +77,7 @@ async fn step(tile: &Rc<Tile>, input: &[u8], read: Read) -> Returned {
     let hop = Hop {
         keys: &tile.keys,
         peers: &network.peers,
-        allow_aes_cbc: tile.allow_aes_cbc,
+        allow_aes_cbc: tile.live.allows_aes_cbc(),
     };
     let sealed = match read(hop, input) {
         Ok(sealed) => sealed,
@@ -120,7 +138,10 @@ async fn forward(
 
 async fn deliver(tile: &Rc<Tile>, payload: &[u8], return_layer: &ReturnLayer) -> Returned {
     count(&tile.counters.onion_delivered);
-    seal(return_layer, requests::serve_json(tile, payload).await)
+    seal(
+        return_layer,
+        requests::serve_json(tile, Via::Onion, payload).await,
+    )
 }
 
 fn busy() -> Returned {

@@ -161,6 +161,18 @@ pub enum OpenError {
     Socket(io::Error),
 }
 
+impl OpenError {
+    /// What the system said: without the address, for the log.
+    pub const fn reason(&self) -> &io::Error {
+        match self {
+            Self::Bind { source, .. }
+            | Self::IoUring(source)
+            | Self::AfXdp(source)
+            | Self::Socket(source) => source,
+        }
+    }
+}
+
 /// Opens the back end that is wanted, or the next one that works: then one warning says why, and what
 /// to do. An error is one that no back end would mend.
 pub fn open(settings: &PacketIoSettings) -> Result<Box<dyn PacketIo>, OpenError> {
@@ -177,7 +189,7 @@ pub fn open(settings: &PacketIoSettings) -> Result<Box<dyn PacketIo>, OpenError>
 }
 
 /// Opens the first that works; says what of the others failed, and what to do.
-fn open_best(
+pub(crate) fn open_best(
     settings: &PacketIoSettings,
     failures: &mut Vec<String>,
 ) -> Result<Box<dyn PacketIo>, OpenError> {

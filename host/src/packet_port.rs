@@ -4,7 +4,7 @@ use std::io;
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use cepa_relay::counters::count;
+use cepa_meter::count;
 use cepa_relay::packet::io_counters::IoCounters;
 
 use crate::packet_io::{IoStatistics, PacketIo};

@@ -11,6 +11,7 @@ use std::thread::{self, JoinHandle};
 
 use arc_swap::ArcSwap;
 use cepa_crypto::packet::{HopKeys, has_aes};
+use cepa_meter::count;
 use cepa_relay::packet::batch::Batch;
 use cepa_relay::packet::directory::PacketDirectory;
 use cepa_relay::packet::relay::{Counted, PacketRelay, RelaySettings};
@@ -79,6 +80,8 @@ struct PacketTile {
     /// Something was left to be written.
     has_more: bool,
     time: TileTime,
+    /// When the turn began that had datagrams and is not measured yet.
+    step_begun: Option<u64>,
     measure_at: Timestamp,
     count_at: Timestamp,
 }
@@ -176,6 +179,7 @@ impl PacketTile {
             outbox: Batch::new(OUTBOX_CAPACITY),
             has_more: false,
             time: TileTime::new(now, clock::ticks()),
+            step_begun: None,
             measure_at: now,
             count_at: now,
         })
@@ -198,8 +202,14 @@ impl PacketTile {
     fn turn(&mut self) -> io::Result<()> {
         let pause = self.pause();
         self.port.io()?.receive(&mut self.inbox, Some(pause))?;
-        self.relay
-            .set_ahead(self.time.advance(clock::now(), clock::ticks()));
+        let nanos = self.read_nanos();
+        self.step_begun = (!self.inbox.is_empty()).then_some(nanos);
+        let ahead = self.time.advance(clock::now(), clock::to_ticks(nanos));
+        self.relay.set_ahead(ahead);
+        let counters = &self.counted.packets;
+        count(&counters.turns);
+        let waiting = u64::try_from(self.returns.len()).unwrap_or(u64::MAX);
+        counters.answers_waiting.store(waiting, Ordering::Relaxed);
         self.follow_directory();
         // Not for longer than a turn: keys that are over are to be erased.
         let keys = self.hop_keys.load_full();
@@ -209,7 +219,7 @@ impl PacketTile {
         self.enter_requests();
         self.relay.handle_timeout(&keys, now);
         if now >= self.measure_at {
-            self.relay.measure_replay_fill(&keys);
+            self.relay.measure(&keys);
             self.measure_at = now.saturating_add(MEASURE_PAUSE);
         }
         drop(keys);
@@ -272,10 +282,22 @@ impl PacketTile {
         if self.has_more || self.relay.is_clearing() {
             return Duration::ZERO;
         }
-        self.time.advance(clock::now(), clock::ticks());
+        let ticks = clock::to_ticks(self.read_nanos());
+        self.time.advance(clock::now(), ticks);
         let due = self.relay.poll_timeout();
         let pause = due.map_or(TICK, |due| due.saturating_since(self.time.now));
         pause.clamp(WAIT_MIN, TICK)
+    }
+
+    /// Reads the clock of spans; the turn before that had datagrams ended about now, so that one reading serves
+    /// both.
+    fn read_nanos(&mut self) -> u64 {
+        let nanos = clock::nanos();
+        if let Some(begun) = self.step_begun.take() {
+            let taken = nanos.saturating_sub(begun);
+            self.counted.packets.step_seconds.record(taken);
+        }
+        nanos
     }
 
     fn reopen(&mut self) {
@@ -291,7 +313,11 @@ impl PacketTile {
                 self.returns.set_waker(io.waker());
                 self.port.open(io);
             }
-            Err(error) => tracing::warn!(%error, "the port of packets can't be opened"),
+            Err(error) => {
+                tracing::debug!(%error, "the port of packets");
+                let reason = error.reason();
+                tracing::warn!(%reason, "the port of packets can't be opened; trying again");
+            }
         }
     }
 }
@@ -408,7 +434,7 @@ mod tests {
         let settings = settings(address.port());
         let counted = Arc::clone(&settings.counted);
         let key = settings.hop_keys.load().published().current;
-        let (gate, mut ends) = make_gate(1);
+        let (gate, mut ends) = make_gate(1, Arc::default());
         let tile = spawn(settings, Ipv4Addr::LOCALHOST, gate).unwrap();
         let hop = PathHop {
             relay: RELAY,

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use cepa_crypto::packet::BuiltPacket;
-use cepa_relay::counters::count;
+use cepa_meter::count;
+use cepa_relay::counters::Via;
 use cepa_relay::packet::answers::answer_packets;
 use cepa_wire::answer::Answer;
 use cepa_wire::packet::reassembler::Message;
@@ -76,6 +77,11 @@ impl PacketReturns {
         self.queue.is_empty()
     }
 
+    /// Packets that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
     /// Takes a packet that is to be sent.
     pub(crate) fn pop(&self) -> Option<BuiltPacket> {
         self.queue.pop()
@@ -104,7 +110,7 @@ pub(crate) async fn serve(tile: &Rc<Tile>, message: Message, returns: &PacketRet
         let (status, text) = Refused::Busy.reply();
         (Answer::text(status, text), Encoding::Json)
     } else {
-        requests::serve_params(tile, request.method(), request.params()).await
+        requests::serve_params(tile, Via::Packet, (request.method(), request.params())).await
     };
     let (status, encoding, body) = answer_parts(answer, encoding);
     let told = PacketAnswer::Body {

@@ -5,7 +5,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cepa_relay::counters::count;
+use cepa_meter::count;
+use cepa_relay::counters::Via;
 use cepa_storage::{Outcome, StoreFault, Ticket};
 use cepa_swarm::exchange::{Action, Event, Exchange, Local, Origin};
 use cepa_swarm::limits::MEMBER_TIMEOUT;
@@ -26,8 +27,21 @@ use crate::{NetworkView, clock, links, missed};
 /// Messages of a transfer that are stored at once: enough to fill a group commit.
 const TRANSFER_BATCH: usize = 256;
 
+/// Measures how long a request takes that came by `via`.
+pub(crate) async fn timed<T>(tile: &Tile, via: Via, serving: impl Future<Output = T>) -> T {
+    let begun = clock::nanos();
+    let answer = serving.await;
+    let taken = clock::nanos().saturating_sub(begun);
+    tile.counters.request_seconds.of(via).record(taken);
+    answer
+}
+
 /// Serves `{"method","params"}`, whose asker may go at any time, and take this future with it.
-pub(crate) async fn serve_json(tile: &Rc<Tile>, body: &[u8]) -> Answer {
+pub(crate) async fn serve_json(tile: &Rc<Tile>, via: Via, body: &[u8]) -> Answer {
+    timed(tile, via, read_and_serve_json(tile, body)).await
+}
+
+async fn read_and_serve_json(tile: &Rc<Tile>, body: &[u8]) -> Answer {
     match tile.parser.parse_json(body) {
         Ok(request) if request.is_change() => serve_to_the_end(tile, request).await,
         Ok(request) => serve_client(tile, request).await,
@@ -39,13 +53,16 @@ pub(crate) async fn serve_json(tile: &Rc<Tile>, body: &[u8]) -> Answer {
 /// that the answer is due in.
 pub(crate) async fn serve_params(
     tile: &Rc<Tile>,
-    method: &str,
-    params: &[u8],
+    via: Via,
+    (method, params): (&str, &[u8]),
 ) -> (Answer, Encoding) {
-    match tile.parser.parse_params(method, params) {
-        Ok((request, encoding)) => (serve_client(tile, request).await, encoding),
-        Err(error) => (refuse(tile, error), Encoding::Json),
-    }
+    let serving = async {
+        match tile.parser.parse_params(method, params) {
+            Ok((request, encoding)) => (serve_client(tile, request).await, encoding),
+            Err(error) => (refuse(tile, error), Encoding::Json),
+        }
+    };
+    timed(tile, via, serving).await
 }
 
 /// Serves a client's request, if this node is ready for clients.
@@ -137,7 +154,12 @@ async fn carry_out(tile: &Rc<Tile>, network: &NetworkView, action: Action) -> (T
             count(&tile.counters.member_forwarded);
             let parts = vec![Bytes::from_static(method.as_bytes()), params];
             let asked = ("sn.storage_cc", parts);
+            let begun = clock::nanos();
             let reply = links::request(tile, node, asked, MEMBER_TIMEOUT, Blame::Peer).await;
+            if reply.is_some() {
+                let taken = clock::nanos().saturating_sub(begun);
+                tile.counters.member_seconds.record(taken);
+            }
             let counter = match &reply {
                 Some(_) => &tile.counters.member_answered,
                 None => &tile.counters.member_timeout,

@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::subscribers::Added;
+use cepa_meter::count;
 use cepa_relay::Counters;
-use cepa_relay::counters::count;
 use cepa_storage::{Command, Outcome, StoreFault};
 use futures_channel::oneshot;
 use glommio::channels::shared_channel::{
@@ -101,6 +101,11 @@ impl Rings {
             return Outcome::Failed(StoreFault::Busy);
         }
         receiver.await.unwrap_or(Outcome::Failed(StoreFault::Busy))
+    }
+
+    /// Commands that wait for their outcome at another executor.
+    pub(crate) fn waiting_count(&self) -> usize {
+        self.waiting.borrow().len()
     }
 
     /// Sends an outcome back.

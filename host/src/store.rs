@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use cepa_meter::{Buckets, count};
 use cepa_relay::Counters;
-use cepa_relay::counters::count;
+use cepa_relay::counters::Work;
 use cepa_storage::territory::Territory;
 use cepa_storage::{Command, Outcome, Report, Settings, Shard, Statistics, StoreFault, Ticket};
 use cepa_swarm::monitor::Subscriptions;
@@ -34,6 +35,7 @@ pub(crate) struct LocalLog {
     wake: Rc<Notify>,
     /// Peers that are to get everything anew.
     anew: RefCell<VecDeque<Ed25519PublicKey>>,
+    write_seconds: Rc<RefCell<Buckets>>,
 }
 
 impl LocalLog {
@@ -42,6 +44,7 @@ impl LocalLog {
         let wake = Rc::new(Notify::default());
         let disk = SegmentFiles::new(dir, Rc::clone(&wake));
         Rc::new(Self {
+            write_seconds: disk.write_seconds(),
             shard: RefCell::new(Shard::new(disk, settings)),
             waiting: RefCell::default(),
             next_ticket: Cell::new(0),
@@ -115,6 +118,14 @@ impl LocalLog {
         self.anew.borrow_mut().pop_front()
     }
 
+    /// Changes how much a mailbox may hold and how long foreign messages stay.
+    pub(crate) fn set_limits(&self, mailbox_size_max: u64, foreign_grace: Duration) {
+        self.shard
+            .borrow_mut()
+            .set_limits(mailbox_size_max, foreign_grace);
+        self.wake.notify();
+    }
+
     /// Whether recovery is done.
     pub(crate) fn is_recovered(&self) -> bool {
         self.shard.borrow().is_recovered()
@@ -128,6 +139,11 @@ impl LocalLog {
     /// Counts and sizes.
     pub(crate) fn statistics(&self) -> Statistics {
         self.shard.borrow().statistics()
+    }
+
+    /// How long its durable writes took.
+    pub(crate) fn write_seconds(&self) -> Buckets {
+        *self.write_seconds.borrow()
     }
 
     /// What an operator may know.
@@ -182,7 +198,12 @@ impl Stores {
     /// Carries out a command at a log of ours, and tells who wants to hear of it.
     async fn execute_local(&self, local: &LocalLog, command: Command) -> Outcome {
         let draft = self.subscriptions.borrow().draft(&command);
+        let begun = work_of(&command).map(|work| (work, clock::nanos()));
         let outcome = local.execute(command).await;
+        if let Some((work, begun)) = begun {
+            let taken = clock::nanos().saturating_sub(begun);
+            self.counters.store_command_seconds.of(work).record(taken);
+        }
         if let Some(draft) = draft
             && let Outcome::Stored {
                 already: false,
@@ -291,6 +312,22 @@ impl Stores {
             // Their requests come with the methods that need them.
             _ => {}
         }
+    }
+}
+
+/// What a command does with the log; `None` of what the index answers at once.
+const fn work_of(command: &Command) -> Option<Work> {
+    match command {
+        Command::Store { .. }
+        | Command::Delete { .. }
+        | Command::DeleteAll { .. }
+        | Command::Expire { .. }
+        | Command::ExpireAll { .. }
+        | Command::Revoke { .. }
+        | Command::Unrevoke { .. }
+        | Command::KeepCursor { .. } => Some(Work::Change),
+        Command::Retrieve { .. } | Command::Fetch { .. } => Some(Work::Read),
+        _ => None,
     }
 }
 

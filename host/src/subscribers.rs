@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cepa_relay::counters::count;
+use cepa_meter::count;
 use cepa_storage::{Command, Outcome};
 use cepa_swarm::monitor::{self, Authorised, Subscriber};
 use cepa_wire::Mailbox;
@@ -227,21 +227,26 @@ pub(crate) struct Added {
 #[derive(Clone)]
 pub(crate) struct MonitorBound {
     count: Arc<AtomicUsize>,
-    count_max: usize,
+    count_max: Arc<AtomicUsize>,
 }
 
 impl MonitorBound {
     pub(crate) fn new(count_max: usize) -> Self {
         Self {
             count: Arc::default(),
-            count_max,
+            count_max: Arc::new(AtomicUsize::new(count_max)),
         }
+    }
+
+    /// Changes the bound. Subscriptions that there are stay.
+    pub(crate) fn set_count_max(&self, count_max: usize) {
+        self.count_max.store(count_max, Ordering::Relaxed);
     }
 
     /// Whether there is room for one more. A renewal needs none, but whoever renews at the bound may be
     /// refused: its subscription then ends in its time.
     pub(crate) fn has_room(&self) -> bool {
-        self.count.load(Ordering::Relaxed) < self.count_max
+        self.count.load(Ordering::Relaxed) < self.count_max.load(Ordering::Relaxed)
     }
 
     pub(crate) fn add(&self, count: usize) {

@@ -13,16 +13,15 @@ use std::sync::mpsc::SyncSender;
 use arc_swap::ArcSwap;
 use cepa_crypto::NodeKeys;
 use cepa_crypto::request_signature::Verifier;
+use cepa_meter::count;
 use cepa_relay::Counters;
-use cepa_relay::counters::count;
 use cepa_relay::packet::directory::DescriptorBoard;
 use cepa_storage::Settings;
 use cepa_storage::territory::Territory;
 use cepa_swarm::Health;
-use cepa_swarm::rate::RateLimiter;
+use cepa_wire::Mailbox;
 use cepa_wire::answer::Answer;
 use cepa_wire::request::Parser;
-use cepa_wire::{Mailbox, X25519PublicKey};
 use futures_rustls::TlsAcceptor;
 use glommio::channels::shared_channel::SharedReceiver;
 use glommio::net::TcpListener;
@@ -42,7 +41,7 @@ use crate::outside::Outside;
 use crate::packets::PacketRoom;
 use crate::ring::{Crossing, RingEnds, Rings};
 use crate::store::{LocalLog, Stores, tile_of};
-use crate::subscribers::MonitorBound;
+use crate::tuning::Live;
 use crate::{NetworkView, StartError, clock, gate, handover, https, missed};
 
 /// Requests of one executor that may run: at some 50 KiB each they stay within 200 MiB.
@@ -66,9 +65,8 @@ pub(crate) struct TileSeed {
     pub(crate) data_dir: PathBuf,
     pub(crate) store: Settings,
     pub(crate) parser: Parser,
-    pub(crate) allow_aes_cbc: bool,
-    pub(crate) stop_timeout: Duration,
-    pub(crate) rate: Arc<RateLimiter>,
+    /// What may change.
+    pub(crate) live: Arc<Live>,
     pub(crate) edge_limits: EdgeLimits,
     pub(crate) network: Arc<ArcSwap<NetworkView>>,
     pub(crate) counters: Arc<Counters>,
@@ -77,8 +75,6 @@ pub(crate) struct TileSeed {
     pub(crate) gate: GateEnd,
     pub(crate) anew: Anew,
     pub(crate) outside: Outside,
-    pub(crate) monitor_bound: MonitorBound,
-    pub(crate) stats_keys: Arc<[X25519PublicKey]>,
     pub(crate) descriptors: Option<Arc<ArcSwap<DescriptorBoard>>>,
     pub(crate) stop: Arc<AtomicBool>,
 }
@@ -97,7 +93,6 @@ pub(crate) struct Tile {
     pub(crate) stores: Stores,
     /// Reads what clients ask.
     pub(crate) parser: Parser,
-    pub(crate) allow_aes_cbc: bool,
     pub(crate) door: Door,
     running_count: Cell<usize>,
     rings: Rc<Rings>,
@@ -105,11 +100,13 @@ pub(crate) struct Tile {
     pub(crate) outside: Outside,
     /// What the shards say of their logs.
     pub(crate) board: Arc<StoreBoard>,
-    /// Who may ask for statistics.
-    pub(crate) stats_keys: Arc<[X25519PublicKey]>,
+    /// What may change while the node runs.
+    pub(crate) live: Arc<Live>,
     /// What is shown of the packet lane, if there is one.
     pub(crate) descriptors: Option<Arc<ArcSwap<DescriptorBoard>>>,
     link_count: Cell<u64>,
+    /// How long it took to read the logs.
+    recovery: Cell<Duration>,
     /// New work is refused; what runs is finished.
     is_stopping: Cell<bool>,
     /// What members missed.
@@ -141,6 +138,21 @@ pub(crate) fn hold(cell: &Cell<usize>, amount: usize, limit: usize) -> Option<He
 }
 
 impl Tile {
+    /// Its number among the shards.
+    pub(crate) const fn index(&self) -> usize {
+        self.index
+    }
+
+    /// How long it took to read the logs.
+    pub(crate) const fn recovery_time(&self) -> Duration {
+        self.recovery.get()
+    }
+
+    /// Commands that wait for another shard.
+    pub(crate) fn ring_waiting_count(&self) -> usize {
+        self.rings.waiting_count()
+    }
+
     /// A number for a link, and so for a connection, that no other has here or at another shard.
     pub(crate) fn next_link_number(&self) -> u64 {
         self.link_count.update(|count| count + 1);
@@ -202,7 +214,8 @@ impl Tile {
 /// Runs a tile until it is to stop. `report` hears once whether it started.
 pub(crate) async fn run(seed: TileSeed, report: SyncSender<Result<(), StartError>>) {
     let stop = Arc::clone(&seed.stop);
-    let (board, index, stop_timeout) = (Arc::clone(&seed.board), seed.index, seed.stop_timeout);
+    let (board, index) = (Arc::clone(&seed.board), seed.index);
+    let mut store_limits = seed.live.store_limits();
     let started = start(seed).await;
     let tile = match started {
         Ok((tile, accepting)) => {
@@ -222,16 +235,17 @@ pub(crate) async fn run(seed: TileSeed, report: SyncSender<Result<(), StartError
         tile.door.expire(clock::ticks());
         probe(&tile);
         tell_territory(&tile, &mut territory);
+        tell_limits(&tile, &mut store_limits);
         give_anew(&tile, index);
         missed::tick(&tile);
         sweep_subscriptions(&tile);
-        reporter.report(territory.as_ref(), clock::now());
+        reporter.report(&tile, territory.as_ref(), clock::now());
     }
     tile.is_stopping.set(true);
     for task in accepting {
         task.cancel().await;
     }
-    let deadline = clock::now().saturating_add(stop_timeout);
+    let deadline = clock::now().saturating_add(tile.live.stop_timeout());
     while tile.is_busy() && clock::now() < deadline {
         missed::write_pending(&tile);
         sleep(TICK).await;
@@ -263,14 +277,13 @@ async fn start(seed: TileSeed) -> Result<(Rc<Tile>, Accepting), StartError> {
         spawn_local(Rc::clone(log).run()).detach();
     }
     let rings = Rings::new(Arc::clone(&seed.counters));
-    let counters = Arc::clone(&seed.counters);
     let stores = Stores::new(
         logs,
         seed.log_count,
         seed.tile_count,
         Rc::clone(&rings),
-        counters,
-        seed.monitor_bound,
+        Arc::clone(&seed.counters),
+        seed.live.monitor_bound.clone(),
     );
     let tile = Rc::new(Tile {
         index: seed.index,
@@ -284,15 +297,15 @@ async fn start(seed: TileSeed) -> Result<(Rc<Tile>, Accepting), StartError> {
         packet_room: PacketRoom::default(),
         stores,
         parser: seed.parser,
-        allow_aes_cbc: seed.allow_aes_cbc,
-        door: Door::new(seed.edge_limits, seed.rate),
+        door: Door::new(seed.edge_limits, Arc::clone(&seed.live)),
         running_count: Cell::new(0),
         rings,
         outside: seed.outside,
         board: seed.board,
-        stats_keys: seed.stats_keys,
+        live: seed.live,
         descriptors: seed.descriptors,
         link_count: Cell::new(0),
+        recovery: Cell::default(),
         is_stopping: Cell::new(false),
         missed,
         anew: seed.anew,
@@ -347,10 +360,12 @@ fn open_logs(seed: &TileSeed) -> Result<BTreeMap<usize, Rc<LocalLog>>, StartErro
 
 /// Waits until the logs are read, and says what recovery found.
 async fn wait_for_recovery(tile: &Tile) {
+    let begun = clock::ticks();
     for log in tile.stores.local() {
         while !log.is_recovered() {
             sleep(Duration::from_millis(5)).await;
         }
+        tile.recovery.set(clock::ticks().saturating_since(begun));
         let found = log.statistics();
         if found.is_damaged() {
             tracing::warn!(
@@ -372,6 +387,18 @@ fn connect_rings(tile: &Rc<Tile>, ends: RingEnds) {
     }
     for (from, receiver) in ends.receivers {
         spawn_local(receive(Rc::clone(tile), from, receiver)).detach();
+    }
+}
+
+/// Tells the logs what they may hold when that has changed.
+fn tell_limits(tile: &Tile, told: &mut (u64, Duration)) {
+    let limits = tile.live.store_limits();
+    if limits == *told {
+        return;
+    }
+    *told = limits;
+    for log in tile.stores.local() {
+        log.set_limits(limits.0, limits.1);
     }
 }
 

@@ -1,10 +1,19 @@
-//! The log: to standard error, of the levels that were asked for, in our words or the reference's.
+//! The log: of the levels that were asked for, in our words or the reference's, as text, as JSON or in
+//! systemd's journal. The rule for what stands in it: no line at info or above has an address, an
+//! account or a message's hash.
 
-use std::io::{self, IsTerminal as _};
+mod output;
+
+use core::sync::atomic::{AtomicBool, Ordering};
+use std::io::{self, Write as _};
 use std::sync::OnceLock;
 
-use tracing_subscriber::EnvFilter;
+use cepa_control::config::LogFormat;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, reload};
 
+use self::output::Output;
 use crate::failure::Failure;
 
 /// What is logged when nothing is said.
@@ -53,37 +62,75 @@ const CATEGORIES: [(&str, &str); 13] = [
 /// quinn names addresses and what strangers sent at warn. Who asks for more of it gets it.
 const QUIET: &str = "quinn_udp=off,quinn_proto=error";
 
-type Change = Box<dyn Fn(EnvFilter) -> Result<(), Failure> + Send + Sync>;
+type Change<T> = Box<dyn Fn(T) -> Result<(), Failure> + Send + Sync>;
 
-/// Puts another filter in place; not there when the command line gave one.
-static CHANGE: OnceLock<Change> = OnceLock::new();
+/// What puts another filter or another output in place of those that there are.
+struct Log {
+    filter: Change<EnvFilter>,
+    output: Change<Output>,
+    /// What the command line said.
+    level: Option<String>,
+    format: Option<LogFormat>,
+}
 
-/// Starts the log; `given` is what the command line says.
-pub(crate) fn start(given: Option<&str>) -> Result<(), Failure> {
-    let level = given.unwrap_or(DEFAULT);
-    let filter = filter("--log-level", level)?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal());
-    if given.is_some() {
-        log.init();
-        return Ok(());
-    }
-    let log = log.with_filter_reloading();
-    let handle = log.reload_handle();
-    let change = move |filter| handle.reload(filter).map_err(Failure::new);
+/// The log of this process, once it is started.
+static LOG: OnceLock<Log> = OnceLock::new();
+
+/// Whether lines are JSON objects now.
+static IS_JSON: AtomicBool = AtomicBool::new(false);
+
+fn note_format(format: LogFormat) {
+    IS_JSON.store(format == LogFormat::Json, Ordering::Relaxed);
+}
+
+/// Starts the log, as the command line has it or else with the defaults.
+pub(crate) fn start(level: Option<&str>, format: Option<LogFormat>) -> Result<(), Failure> {
+    let filter = filter("--log-level", level.unwrap_or(DEFAULT))?;
+    let output = output::open(format.unwrap_or_default())?;
+    let (filter, filters) = reload::Layer::new(filter);
+    let (output, outputs) = reload::Layer::new(output);
+    tracing_subscriber::registry()
+        .with(output)
+        .with(filter)
+        .init();
+    let log = Log {
+        filter: Box::new(move |filter| filters.reload(filter).map_err(Failure::new)),
+        output: Box::new(move |output| outputs.reload(output).map_err(Failure::new)),
+        level: level.map(ToOwned::to_owned),
+        format,
+    };
+    note_format(format.unwrap_or_default());
     // The log is started once.
-    drop(CHANGE.set(Box::new(change)));
-    log.init();
+    drop(LOG.set(log));
     Ok(())
 }
 
-/// Takes the level that a config file gives, unless the command line gave one. `place` says where it
-/// stands.
-pub(crate) fn take(place: &str, level: &str) -> Result<(), Failure> {
+/// Takes what a config says, but for what the command line said otherwise. `place` says where the level
+/// stands. What is refused changes nothing.
+pub(crate) fn configure(place: &str, level: &str, format: LogFormat) -> Result<(), Failure> {
+    let Some(log) = LOG.get() else {
+        return Ok(());
+    };
+    let level = log.level.as_deref().unwrap_or(level);
     let filter = filter(place, level)?;
-    CHANGE.get().map_or(Ok(()), |change| change(filter))
+    let format = log.format.unwrap_or(format);
+    (log.output)(output::open(format)?)?;
+    note_format(format);
+    (log.filter)(filter)
+}
+
+/// Why a level is none, if it is none.
+pub(crate) fn check_level(place: &str, level: &str) -> Result<(), Failure> {
+    filter(place, level).map(drop)
+}
+
+/// Says why the process ends. Nobody is left to tell if that fails.
+pub(crate) fn tell_failure(failure: &Failure) {
+    if IS_JSON.load(Ordering::Relaxed) && tracing::enabled!(tracing::Level::ERROR) {
+        return tracing::error!("{failure}");
+    }
+    let priority = if output::is_journal() { "<3>" } else { "" };
+    drop(writeln!(io::stderr(), "{priority}error: {failure}"));
 }
 
 fn filter(place: &str, level: &str) -> Result<EnvFilter, Failure> {

@@ -129,10 +129,42 @@ fn a_devnet_that_cannot_be_is_refused() {
 }
 
 #[test]
+fn whoever_cannot_be_watched_is_told_why() {
+    let directory = TempDir::new().unwrap();
+    let here = directory.path();
+    let nobody = refusal(here, &["top", "--once", "--admin", "127.0.0.1:1"]);
+    assert!(
+        nobody.contains("cannot watch 127.0.0.1:1: nobody listens there"),
+        "{nobody}"
+    );
+    let absent = refusal(here, &["top", "--config", "absent.toml"]);
+    assert!(
+        absent.contains("absent.toml") && absent.contains("--admin"),
+        "{absent}"
+    );
+    fs::write(here.join("cepa.toml"), GOOD).unwrap();
+    let off = refusal(here, &["top", "--config", "cepa.toml"]);
+    assert!(
+        off.contains("cepa.toml has no key `admin_listen`: set"),
+        "{off}"
+    );
+    fs::write(
+        here.join("cepa.toml"),
+        format!("{GOOD}admin_listen = \"127.0.0.1:1\"\n"),
+    )
+    .unwrap();
+    let nobody = refusal(here, &["top", "--config", "cepa.toml"]);
+    assert!(nobody.contains("cannot watch 127.0.0.1:1"), "{nobody}");
+}
+
+#[test]
 fn a_command_line_that_is_none_has_its_own_code() {
     let directory = TempDir::new().unwrap();
-    let table: [&[&str]; 5] = [
+    let table: [&[&str]; 8] = [
         &[],
+        &["top", "--admin", "nowhere"],
+        &["top", "--interval", "0"],
+        &["top", "--admin", "127.0.0.1:1", "--config", "cepa.toml"],
         &["fly"],
         &["run", "--fast"],
         &["run", "--config", "cepa.toml", "--omq-port", "7"],
@@ -200,4 +232,47 @@ fn a_wrong_word_a_bad_id_and_a_silent_seed_are_each_told_in_one_line() {
     assert!(refusal(here, &["receive", "--dir", "state"]).contains("cepa devnet"));
     let nobody = refusal(here, &["receive", "--dir", "none", "--seed", silent]);
     assert!(nobody.contains("cepa account new"), "{nobody}");
+}
+
+#[test]
+fn a_doctor_tells_a_config_that_is_none_and_ends_so() {
+    let directory = TempDir::new().unwrap();
+    let here = directory.path();
+    let json = |arguments: &[&str], code: i32| -> serde_json::Value {
+        let output = cepa(here, &[&["doctor", "--json"], arguments].concat());
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    fs::write(here.join("cepa.toml"), GOOD.replace("22021", "\"x\"")).unwrap();
+    // Even where other groups are asked for.
+    for only in ["config", "cpu"] {
+        let told = json(&["--config", "cepa.toml", "--only", only], 1);
+        assert_eq!(told["verdict"], "fail");
+        assert_eq!(told["version"], env!("CARGO_PKG_VERSION"));
+        let file = &told["checks"][0];
+        assert_eq!(file["name"], "file");
+        assert!(file["found"].as_str().unwrap().contains("`https_port`"));
+        assert!(file["advice"].is_string());
+    }
+    // A testnet is remarked on: a warning, which counts where one asks for that.
+    fs::write(here.join("cepa.toml"), format!("{GOOD}testnet = true\n")).unwrap();
+    let arguments = ["--config", "cepa.toml", "--only", "config"];
+    assert_eq!(json(&arguments, 0)["verdict"], "warn");
+    assert_eq!(
+        json(&[&arguments[..], &["--strict"]].concat(), 1)["verdict"],
+        "warn"
+    );
+    assert!(!here.join("data").try_exists().unwrap(), "nothing is made");
+
+    let shown = cepa(here, &["doctor", "--only", "cpu,config"]);
+    assert_eq!(shown.status.code(), Some(0));
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(
+        shown.contains("x25519") && shown.contains("0 failed"),
+        "{shown}"
+    );
+    assert_eq!(
+        cepa(here, &["doctor", "--only", "all"]).status.code(),
+        Some(2)
+    );
 }

@@ -2,6 +2,7 @@
 //! outlives it, however it ends.
 #![expect(clippy::unwrap_used, reason = "what fails in a test ends it")]
 
+use core::pin::pin;
 use core::time::Duration;
 use std::path::Path;
 use std::process::Stdio;
@@ -33,7 +34,7 @@ async fn start(directory: &Path) -> (Child, Vec<String>) {
         .unwrap();
     let mut lines = BufReader::new(devnet.stdout.take().unwrap()).lines();
     let mut commands = Vec::new();
-    while commands.len() < 2 {
+    while commands.len() < 4 {
         let line = lines.next_line().await.unwrap();
         assert!(line.is_some(), "the devnet ended early");
         let line = line.unwrap_or_default();
@@ -60,6 +61,36 @@ async fn shell(directory: &Path, command: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// `cepa top` sees what is stored meanwhile: every node is a member of the one swarm.
+async fn watched(directory: &Path, top: &str, send: &str) {
+    let top = format!("{top} --interval 3s");
+    // On a busy machine no message may come within the interval: then it is looked once more.
+    loop {
+        let mut printing = pin!(shell(directory, &top));
+        // It is no terminal: one table is printed.
+        let table = loop {
+            tokio::select! {
+                table = &mut printing => break table,
+                sent = shell(directory, send) => assert!(sent.contains("4 of 4"), "{sent}"),
+            }
+        };
+        let first_number = |name: &str| {
+            let mut lines = table.lines().map(str::split_ascii_whitespace);
+            let mut words = lines.find(|words| words.clone().next() == Some(name));
+            let number = words.as_mut().and_then(|words| words.nth(1));
+            number
+                .unwrap_or_else(|| unreachable!("{name} in {table}"))
+                .to_owned()
+        };
+        assert!(table.starts_with("cepa 0."), "{table}");
+        assert_eq!(first_number("members"), "4");
+        let rates = ["requests", "commits"].map(|name| first_number(name).parse::<f64>().unwrap());
+        if rates.iter().all(|rate| *rate > 0.0) {
+            return;
+        }
+    }
+}
+
 async fn signal(devnet: &Child, name: &str) {
     let id = devnet.id().unwrap();
     shell(Path::new("/"), &format!("kill -s {name} {id}")).await;
@@ -84,9 +115,12 @@ fn the_commands_work_and_sigterm_ends_it_well() {
     run(async {
         let directory = TempDir::new().unwrap();
         let (mut devnet, commands) = start(directory.path()).await;
-        let [send, receive] = commands.as_slice() else {
-            unreachable!("two commands were waited for")
+        let [send, receive, bench, top] = commands.as_slice() else {
+            unreachable!("four commands were waited for")
         };
+        let bench = bench.replace(" --duration 20m", " --duration 2s");
+        let measured = shell(directory.path(), &bench).await;
+        assert!(measured.contains("written: soak.svg"), "{measured}");
         let sent = shell(directory.path(), send).await;
         assert!(sent.contains("4 of 4"), "{sent}");
         let received = shell(directory.path(), receive).await;
@@ -100,6 +134,7 @@ fn the_commands_work_and_sigterm_ends_it_well() {
             "",
             "what was read is not new"
         );
+        watched(directory.path(), top, send).await;
 
         signal(&devnet, "TERM").await;
         assert!(devnet.wait().await.unwrap().success());

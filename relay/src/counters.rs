@@ -1,60 +1,42 @@
 //! How often each thing happened: one counter for every way an onion or a request can end. And how much
 //! there is of something now: gauges.
 
-use core::cell::Cell;
-use core::sync::atomic::{AtomicU64, Ordering};
+use cepa_meter::bounds::{BATCH, LATENCY};
+use cepa_meter::{counters, labels};
 
-/// What a number says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// How often something happened since the start; never less than before.
-    Count,
-    /// How much there is now.
-    Gauge,
+labels! {
+    /// How a request came.
+    pub enum Via, named "via";
+    /// As `POST /storage_rpc/v1`.
+    Https "https",
+    /// As a command of a client's OMQ connection.
+    Omq "omq",
+    /// As a command of a client's QUIC connection.
+    Quic "quic",
+    /// In an onion.
+    Onion "onion",
+    /// As packets.
+    Packet "packet",
+    /// From a member of the swarm.
+    Member "member",
 }
 
-/// A number, for operators.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sample {
-    /// Its name.
-    pub name: &'static str,
-    /// What it says.
-    pub help: &'static str,
-    /// Whether it may go down.
-    pub kind: Kind,
-    /// What it is.
-    pub value: u64,
+labels! {
+    /// Who an onion came from.
+    pub enum OnionFrom, named "from";
+    /// A client: we are the guard.
+    Client "client",
+    /// Another relay.
+    Relay "relay",
 }
 
-/// Declares a struct of relaxed atomics, each with its help text, and what reads them: a name alone is a
-/// count, `name: gauge` a gauge. Names begin with a prefix when they are read.
-#[macro_export]
-macro_rules! counters {
-    (
-        $(#[$about:meta])*
-        $vis:vis struct $counters:ident, named $prefix:literal;
-        $($(#[doc = $doc:literal])+ $name:ident $(: $kind:ident)?,)+
-    ) => {
-        $(#[$about])*
-        #[derive(Debug, Default)]
-        $vis struct $counters {
-            $($(#[doc = $doc])+ pub $name: ::core::sync::atomic::AtomicU64,)+
-        }
-
-        impl $counters {
-            /// All of them, in the order of declaration.
-            $vis fn snapshot(&self) -> Vec<$crate::counters::Sample> {
-                vec![$($crate::counters::Sample {
-                    name: concat!($prefix, stringify!($name)),
-                    help: concat!($($doc),+).trim_ascii(),
-                    kind: $crate::counters!(@kind $($kind)?),
-                    value: self.$name.load(::core::sync::atomic::Ordering::Relaxed),
-                },)+]
-            }
-        }
-    };
-    (@kind) => { $crate::counters::Kind::Count };
-    (@kind gauge) => { $crate::counters::Kind::Gauge };
+labels! {
+    /// What a command does with the message log.
+    pub enum Work, named "work";
+    /// It changes something, and is answered when that is durable.
+    Change "change",
+    /// It reads messages.
+    Read "read",
 }
 
 counters! {
@@ -192,56 +174,19 @@ counters! {
     peer_unreachable,
     /// Commands between shards dropped because the ring was full.
     ring_dropped,
-}
-
-/// Adds one.
-pub fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
-}
-
-/// What one thread adds to a gauge that several share.
-#[derive(Debug, Default)]
-pub struct Share(Cell<u64>);
-
-impl Share {
-    /// Tells how much it is now; the gauge has the sum of all.
-    pub fn set(&self, gauge: &AtomicU64, value: u64) {
-        let before = self.0.replace(value);
-        gauge.fetch_add(value.wrapping_sub(before), Ordering::Relaxed);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    counters! {
-        /// For this test.
-        struct Both, named "test_";
-        /// How often.
-        often,
-        /// How much.
-        much: gauge,
-    }
-
-    #[test]
-    fn numbers_have_a_name_a_help_and_a_kind() {
-        let both = Both::default();
-        count(&both.often);
-        let [one, other] = [Share::default(), Share::default()];
-        one.set(&both.much, 5);
-        other.set(&both.much, 7);
-        one.set(&both.much, 2);
-        let sample = |name, help, kind, value| Sample {
-            name,
-            help,
-            kind,
-            value,
-        };
-        let expected = [
-            sample("test_often", "How often.", Kind::Count, 1),
-            sample("test_much", "How much.", Kind::Gauge, 9),
-        ];
-        assert_eq!(both.snapshot(), expected);
-    }
+    /// Seconds from a request that was read to its answer, by how it came: what waits for members and the disk is
+    /// in it, what the network takes is not.
+    request_seconds: histogram_each(Via, LATENCY),
+    /// Seconds from an onion that was read to its answer, by who it came from: with all that other relays and
+    /// servers took.
+    onion_seconds: histogram_each(OnionFrom, LATENCY),
+    /// Onions whose Diffie-Hellman was computed at once: eight cost about as much as one.
+    onion_batch_size: histogram(BATCH),
+    /// Seconds that a member took to answer what was forwarded to it; who did not answer is in
+    /// `cepa_member_timeout_total`.
+    member_seconds: histogram(LATENCY),
+    /// Seconds from a command that was given to the message log to its outcome: of a change, that it is durable.
+    store_command_seconds: histogram_each(Work, LATENCY),
+    /// Requests of QUIC and of packets that wait for a shard to take them up.
+    gate_waiting: gauge,
 }

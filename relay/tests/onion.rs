@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use cepa_crypto::onion_v2::{LayerKey, wrap};
 use cepa_crypto::{NodeKeys, X25519SecretKey};
-use cepa_relay::counters::count;
+use cepa_meter::count;
 use cepa_relay::onion::{
     Hop, ProxyEnd, Refusal, Step, handle_entry, handle_relayed, read_peer_answer,
 };
@@ -178,13 +178,13 @@ fn each_end_at_a_server_has_its_counter() {
     let counted: Vec<_> = counters
         .snapshot()
         .into_iter()
-        .filter_map(|sample| (sample.value == 1).then_some(sample.name))
+        .filter_map(|sample| (sample.recorded() == 1).then_some(sample.name()))
         .collect();
     let expected = [
-        "onion_proxied",
-        "onion_proxy_refused",
-        "onion_proxy_timeout",
-        "onion_proxy_failed",
+        "cepa_onion_proxied_total",
+        "cepa_onion_proxy_refused_total",
+        "cepa_onion_proxy_timeout_total",
+        "cepa_onion_proxy_failed_total",
     ];
     assert_eq!(counted, expected);
 }
@@ -322,7 +322,11 @@ fn texts_and_codes_are_those_that_clients_match() {
         );
         count(refusal.counter(&counters));
     }
-    let counted: u64 = counters.snapshot().iter().map(|sample| sample.value).sum();
+    let counted: u64 = counters
+        .snapshot()
+        .iter()
+        .map(cepa_meter::Sample::recorded)
+        .sum();
     assert_eq!(counted, 9, "every refusal has a counter");
 }
 

@@ -137,9 +137,7 @@ impl Node {
     }
 
     fn dropped(&self, reason: DropReason) -> u64 {
-        let samples = self.counted.drops.snapshot();
-        let sample = samples.iter().find(|sample| sample.name == reason.name());
-        sample.unwrap().value
+        self.counted.drops.count(reason)
     }
 
     /// Every packet is in one place.
@@ -165,9 +163,9 @@ impl Node {
         let samples = self.counted.packets.snapshot();
         samples
             .iter()
-            .find(|sample| sample.name == name)
+            .find(|sample| sample.name().trim_end_matches("_total") == format!("cepa_{name}"))
             .unwrap()
-            .value
+            .recorded()
     }
 }
 

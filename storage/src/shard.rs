@@ -17,6 +17,7 @@ mod seal;
 mod spare;
 mod survey;
 
+use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
 use cepa_wire::request::MESSAGE_SIZE_MAX;
@@ -71,11 +72,15 @@ pub struct Shard<D: Disk> {
     counts: Statistics,
 }
 
+fn grace_millis(grace: Duration) -> u64 {
+    u64::try_from(grace.as_millis()).unwrap_or(u64::MAX)
+}
+
 impl<D: Disk> Shard<D> {
     /// Begins recovery; commands may be submitted at once and wait until it is done.
     pub fn new(disk: D, settings: Settings) -> Self {
         let settings = settings.normal();
-        let grace = u64::try_from(settings.foreign_grace.as_millis()).unwrap_or(u64::MAX);
+        let grace = grace_millis(settings.foreign_grace);
         let mut shard = Self {
             io: Io {
                 disk,
@@ -123,6 +128,14 @@ impl<D: Disk> Shard<D> {
     pub fn set_territory(&mut self, territory: Territory, now: Timestamp) {
         self.clock = self.clock.max(now);
         self.territories.set(territory, self.clock);
+    }
+
+    /// Changes how much a mailbox may hold and how long foreign messages stay, for what is judged from
+    /// now on; both as in [`Settings`].
+    pub fn set_limits(&mut self, mailbox_size_max: u64, foreign_grace: Duration) {
+        self.settings.mailbox_size_max = mailbox_size_max;
+        self.settings.foreign_grace = foreign_grace;
+        self.territories.set_grace(grace_millis(foreign_grace));
     }
 
     /// Takes a command; its outcome comes from [`Self::poll_outcome`].
@@ -202,6 +215,13 @@ impl<D: Disk> Shard<D> {
             mailbox_count: index.mailbox_count(),
             index_memory_bytes: index.memory_size() as u64,
             segment_count: self.catalog.segments.len() as u64,
+            log_count: 1,
+            doubtful_log_count: u64::from(self.committer.is_in_doubt()),
+            used_bytes: self.catalog.segments.len() as u64 * self.settings.segment_size,
+            capacity_bytes: self.settings.capacity,
+            unanswered_count: self.unanswered_count as u64,
+            waiting_change_count: self.committer.waiting.len() as u64,
+            running_commit_count: self.committer.in_flight.len() as u64,
             ..self.counts
         }
     }

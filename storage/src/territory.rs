@@ -73,6 +73,10 @@ impl Territories {
         }
     }
 
+    pub(crate) const fn set_grace(&mut self, grace_millis: u64) {
+        self.grace_millis = grace_millis;
+    }
+
     pub(crate) fn set(&mut self, territory: Territory, now: Timestamp) {
         if territory == self.current {
             return;
@@ -155,6 +159,17 @@ mod tests {
         assert!(territories.forget(at(150)));
         assert!(!territories.keeps(&mailbox(5)));
         assert!(territories.keeps(&mailbox(15)));
+    }
+
+    #[test]
+    fn another_grace_counts_at_once() {
+        let mut territories = Territories::new(100);
+        territories.set(Territory(vec![Arc { from: 0, to: 9 }]), at(0));
+        territories.set_grace(200);
+        assert!(!territories.forget(at(150)));
+        territories.set_grace(10);
+        assert!(territories.forget(at(150)));
+        assert!(!territories.keeps(&mailbox(77)));
     }
 
     #[test]

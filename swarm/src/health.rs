@@ -54,6 +54,11 @@ impl Health {
         self.down.contains_key(peer)
     }
 
+    /// How many peers are known to be down.
+    pub fn down_count(&self) -> usize {
+        self.down.len()
+    }
+
     /// A peer that wants to be probed now. Each probe is due once; its result comes back through
     /// [`Self::handle_alive`] or [`Self::handle_failure`].
     pub fn poll_probe(&mut self, now: Timestamp) -> Option<Ed25519PublicKey> {

@@ -86,7 +86,7 @@ pub struct RateLimiter {
 }
 
 /// A limit in parts of tokens: whole numbers, so that nothing is ever rounded.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Limit {
     /// Parts that a millisecond brings. Time is counted in them: it is the sum of what came.
     per_millisecond: u64,
@@ -149,6 +149,11 @@ impl RateLimiter {
             key,
             sets: (0..set_count).map(|_| Set::default()).collect(),
         }
+    }
+
+    /// Whether this is the limit of the table.
+    pub fn has_limit(&self, limit: Option<RateLimit>) -> bool {
+        self.limit == limit.and_then(Limit::new)
     }
 
     /// Takes a token; false when there is none: the request is over the limit. `now` is of a clock that
@@ -277,6 +282,7 @@ mod tests {
             let limiter = RateLimiter::new(limit, [1; 16]);
             assert_eq!(allowed(&limiter, Prefix(7), 0, 1000), 1000);
             assert!(limiter.sets.is_empty());
+            assert!(limiter.has_limit(None) && !limiter.has_limit(Some(LIMIT)));
         }
     }
 

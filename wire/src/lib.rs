@@ -10,6 +10,7 @@ pub mod answer;
 pub mod bt;
 pub mod bt_stream;
 pub mod contact;
+pub mod exposition;
 pub mod host;
 mod json;
 pub mod key;

@@ -8,12 +8,14 @@ use serde_json::{Value, json};
 use crate::{Ed25519PublicKey, ServiceNode, X25519PublicKey};
 
 /// The fields that are asked for, of the answer and of each node.
-const FIELDS: [&str; 14] = [
+const FIELDS: [&str; 16] = [
     "active",
     "block_hash",
+    "earned_downtime_blocks",
     "funded",
     "hardfork",
     "height",
+    "last_uptime_proof",
     "pubkey_ed25519",
     "pubkey_x25519",
     "public_ip",
@@ -96,6 +98,36 @@ impl Listing {
             }
         }
         Ok(Self::View(view))
+    }
+}
+
+/// What the chain says of one node, for its operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// It serves; false while it is decommissioned.
+    pub is_active: bool,
+    /// Blocks that it may be decommissioned for before it is deregistered: earned, or left.
+    pub credit_blocks: Option<u64>,
+    /// When the daemon last saw a proof of its uptime, in seconds since 1970.
+    pub last_proof: Option<u64>,
+}
+
+impl Registration {
+    /// That of a node, in the answer that [`Listing::parse`] reads as well; `None` when the answer does not name
+    /// it.
+    pub fn find(body: &[u8], pubkey_legacy: &[u8; 32]) -> Option<Self> {
+        let body: Value = serde_json::from_slice(body).ok()?;
+        let states = body.get("service_node_states")?.as_array()?;
+        let is_it = |state: &&Value| {
+            read_key(state, "service_node_pubkey").is_some_and(|key| key == *pubkey_legacy)
+        };
+        let state = states.iter().find(is_it)?;
+        let number = |name: &str| state.get(name).and_then(Value::as_u64);
+        Some(Self {
+            is_active: state.get("active").and_then(Value::as_bool) != Some(false),
+            credit_blocks: number("earned_downtime_blocks"),
+            last_proof: number("last_uptime_proof").filter(|at| *at > 0),
+        })
     }
 }
 
@@ -223,6 +255,33 @@ mod tests {
         assert_eq!(view.nodes[0].storage_server_version, [2, 10, 1]);
         let unknown = view.nodes.last().unwrap();
         assert_eq!(unknown.storage_server_version, ServiceNode::VERSION_DEFAULT);
+    }
+
+    #[test]
+    fn a_node_finds_what_the_chain_says_of_it() {
+        let mut proven = with(11, "last_uptime_proof", 1_700_000_000.into());
+        proven["earned_downtime_blocks"] = 60.into();
+        let body = body(&json!([
+            state(10),
+            proven,
+            with(12, "active", false.into())
+        ]));
+        let found = |legacy| Registration::find(&body, &[legacy; 32]);
+        let plain = Registration {
+            is_active: true,
+            credit_blocks: None,
+            last_proof: None,
+        };
+        assert_eq!(found(10), Some(plain));
+        let proven = Registration {
+            credit_blocks: Some(60),
+            last_proof: Some(1_700_000_000),
+            ..plain
+        };
+        assert_eq!(found(11), Some(proven));
+        assert!(!found(12).unwrap().is_active);
+        assert_eq!(found(13), None);
+        assert_eq!(Registration::find(b"{\"unchanged\": true}", &[1; 32]), None);
     }
 
     #[test]

@@ -212,7 +212,10 @@ impl Near {
     /// Datagrams that went no further.
     fn dropped(&self) -> usize {
         let samples = self.counted.drops.snapshot();
-        let dropped = samples.iter().map(|sample| sample.value).sum::<u64>();
+        let dropped = samples
+            .iter()
+            .map(cepa_meter::Sample::recorded)
+            .sum::<u64>();
         usize::try_from(dropped).unwrap_or(usize::MAX)
     }
 

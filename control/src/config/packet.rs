@@ -9,7 +9,8 @@ use super::keys::{
     AF_XDP_INTERFACE, AF_XDP_QUEUE, Key, PACKET_CPU, PACKET_EPOCH_SECONDS, PACKET_IO, PACKET_LANE,
     PACKET_PORT, REPLAY_FILTER_MIB, X25519,
 };
-use super::{ConfigError, Table, to_integer};
+use super::table::Table;
+use super::to_integer;
 
 /// A replay filter for 67 million packets: 775 a second for a day.
 const REPLAY_FILTER_MIB_DEFAULT: u64 = 256;
@@ -87,32 +88,27 @@ impl PacketConfig {
         }
     }
 
-    pub(super) fn take(
-        &mut self,
-        table: &mut Table<'_>,
-        omq_port: u16,
-        shard_cpus: &[usize],
-    ) -> Result<(), ConfigError> {
-        table.put(&PACKET_LANE, &mut self.is_on, |_| true)?;
+    pub(super) fn take(&mut self, table: &mut Table<'_>, omq_port: u16, shard_cpus: &[usize]) {
+        table.put(&PACKET_LANE, &mut self.is_on, |_| true);
         // QUIC has the UDP port of OMQ.
-        let port = table.take(&PACKET_PORT, |port: &NonZeroU16| port.get() != omq_port)?;
+        let port = table.take(&PACKET_PORT, |port: &NonZeroU16| port.get() != omq_port);
         self.port = port.map_or(self.port, NonZeroU16::get);
-        table.put(&PACKET_IO, &mut self.io, |_| true)?;
+        table.put(&PACKET_IO, &mut self.io, |_| true);
         self.cpu = default_cpu(shard_cpus);
-        table.put(&PACKET_CPU, &mut self.cpu, |_| true)?;
+        table.put(&PACKET_CPU, &mut self.cpu, |_| true);
         let seconds = EPOCH_SECONDS_MIN..=EpochLength::SECONDS_MAX;
-        let epoch = table.take(&PACKET_EPOCH_SECONDS, |epoch| seconds.contains(epoch))?;
+        let epoch = table.take(&PACKET_EPOCH_SECONDS, |epoch| seconds.contains(epoch));
         self.epoch = epoch.and_then(EpochLength::from_secs).unwrap_or(self.epoch);
         table.put(&REPLAY_FILTER_MIB, &mut self.replay_filter_mib, |mib| {
             (1..=REPLAY_FILTER_MIB_MAX).contains(mib)
-        })?;
-        table.put(&X25519, &mut self.x25519, |_| true)?;
+        });
+        table.put(&X25519, &mut self.x25519, |_| true);
         self.af_xdp_interface = table.take(&AF_XDP_INTERFACE, |name: &String| {
             !name.is_empty() && name.len() <= INTERFACE_SIZE_MAX && !name.contains('/')
-        })?;
+        });
         table.put(&AF_XDP_QUEUE, &mut self.af_xdp_queue, |queue| {
             *queue <= QUEUE_MAX
-        })
+        });
     }
 
     pub(super) fn put(&self, mut put: impl FnMut(&Key, toml::Value)) {

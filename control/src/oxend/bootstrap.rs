@@ -22,7 +22,7 @@ use cepa_wire::{ServiceNode, X25519PublicKey};
 use futures_util::future::join_all;
 use thiserror::Error;
 use tokio::time::{sleep, timeout};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::OxendView;
 use crate::curve::{self, Question};
@@ -65,6 +65,13 @@ pub struct BootstrapNode {
 #[error("`{text}` is no address of a bootstrap node: it must be curve://HOST:PORT/KEY")]
 pub struct BootstrapNodeError {
     text: String,
+}
+
+impl BootstrapNode {
+    /// The beginning of its key: it names the node in a log that has no addresses.
+    fn key_prefix(&self) -> String {
+        self.key.to_hex().chars().take(8).collect()
+    }
 }
 
 impl FromStr for BootstrapNode {
@@ -187,7 +194,12 @@ async fn ask_patiently(us: &X25519SecretKey, node: &BootstrapNode) -> Option<Oxe
     };
     let answer = timeout(TIMEOUT, asking).await;
     if answer.is_err() {
-        warn!(%node, fault = last_fault, "a bootstrap node gave no list");
+        debug!(%node, "this one gave no list");
+        warn!(
+            key = node.key_prefix(),
+            fault = last_fault,
+            "a bootstrap node gave no list"
+        );
     }
     answer.ok()
 }

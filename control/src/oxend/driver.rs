@@ -65,7 +65,8 @@ pub(super) async fn drive(
     loop {
         let fault = match refuse_while(asks, Link::open(address)).await {
             Ok(link) => {
-                info!(%address, "connected to oxend");
+                info!("connected to oxend");
+                debug!(%address, "this is where oxend is");
                 back_off = BackOff::new();
                 last_fault.clear();
                 count += 1;
@@ -77,7 +78,7 @@ pub(super) async fn drive(
             Err(fault) => fault.to_string(),
         };
         if fault != last_fault {
-            warn!(%address, %fault, "no connection to oxend; trying again");
+            warn!(%fault, "no connection to oxend, see oxend_rpc; trying again");
             last_fault = fault;
         }
         refuse_while(asks, sleep(back_off.next())).await;

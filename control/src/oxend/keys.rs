@@ -20,11 +20,14 @@ pub async fn fetch_keys(address: &OxendAddress) -> NodeKeys {
     loop {
         match fetch_once(address).await {
             Ok(keys) => {
-                info!(%address, "oxend gave the keys of this node");
+                info!("oxend gave the keys of this node");
                 return keys;
             }
             Err(fault) if fault != last_fault => {
-                warn!(%address, %fault, "waiting for oxend to give the keys of this node");
+                warn!(
+                    %fault,
+                    "waiting for oxend, see oxend_rpc, to give the keys of this node"
+                );
                 last_fault = fault;
             }
             Err(_) => {}
@@ -33,13 +36,9 @@ pub async fn fetch_keys(address: &OxendAddress) -> NodeKeys {
     }
 }
 
-async fn fetch_once(address: &OxendAddress) -> Result<NodeKeys, String> {
-    let link = Link::open(address)
-        .await
-        .map_err(|fault| fault.to_string())?;
-    let body = timeout(ANSWER_TIMEOUT, request(link))
-        .await
-        .unwrap_or_else(|_| Err("it does not answer".to_owned()))?;
+/// Asks once.
+pub(super) async fn fetch_once(address: &OxendAddress) -> Result<NodeKeys, String> {
+    let body = ask_once(address, "admin.get_service_node_privkey", None).await?;
     let keys = parse(&body);
     // The connection is gone, and with it whoever else knew these bytes.
     if let Ok(mut body) = body.try_into_mut() {
@@ -48,10 +47,28 @@ async fn fetch_once(address: &OxendAddress) -> Result<NodeKeys, String> {
     keys
 }
 
-async fn request(mut link: Link) -> Result<Bytes, String> {
-    const TAG: &[u8] = b"keys";
+/// One question over a connection of its own; gives the body of the answer.
+pub(super) async fn ask_once(
+    address: &OxendAddress,
+    command: &'static str,
+    params: Option<Bytes>,
+) -> Result<Bytes, String> {
+    let link = Link::open(address)
+        .await
+        .map_err(|fault| fault.to_string())?;
+    timeout(ANSWER_TIMEOUT, request(link, command, params))
+        .await
+        .unwrap_or_else(|_| Err("it does not answer".to_owned()))
+}
+
+async fn request(
+    mut link: Link,
+    command: &'static str,
+    params: Option<Bytes>,
+) -> Result<Bytes, String> {
+    const TAG: &[u8] = b"once";
     let tag = Bytes::from_static(TAG);
-    link.send(&omq::request("admin.get_service_node_privkey", tag, []));
+    link.send(&omq::request(command, tag, params));
     let describe = |fault: super::link::LinkError| fault.to_string();
     loop {
         link.flush().await.map_err(describe)?;
@@ -62,10 +79,10 @@ async fn request(mut link: Link) -> Result<Bytes, String> {
                     link.close().await;
                     return match parts.as_slice() {
                         [status, body] if status == "200" => Ok(body.clone()),
-                        _ => Err("it refused to give them".to_owned()),
+                        _ => Err("it refused to tell".to_owned()),
                     };
                 }
-                Message::Refused { .. } => return Err("it refused to give them".to_owned()),
+                Message::Refused { .. } => return Err("it refused to tell".to_owned()),
                 Message::Bye => return Err("it closed the connection".to_owned()),
                 _ => {}
             }

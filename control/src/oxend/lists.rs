@@ -3,17 +3,18 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use cepa_crypto::X25519SecretKey;
+use cepa_meter::count;
 use cepa_wire::ServiceNode;
 use cepa_wire::contact::Contact;
-use cepa_wire::oxend::Listing;
+use cepa_wire::oxend::{Listing, Registration};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
 use super::bootstrap::{self, Bootstrap};
 use super::driver::News;
-use super::{OxendHandle, OxendView};
+use super::{OurNode, OxendHandle, OxendView};
+use crate::standing::Standing;
 
 /// How often the list is asked for when no block is told: a cheap question, as oxend knows what we
 /// have. It is that of pings.
@@ -24,17 +25,29 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 /// reference does.
 const SYNC_TIMEOUT: Duration = Duration::from_hours(1);
 
+/// Who asks, whom else, and who hears how it goes.
+pub(super) struct Listener<'a> {
+    pub(super) us: &'a OurNode,
+    pub(super) bootstrap: &'a Bootstrap,
+    pub(super) standing: &'a Standing,
+}
+
 /// Asks for the list after each connection and each block, and now and then; publishes each that is
 /// new, until the future is dropped. When the first list is sparse, the bootstrap nodes are asked once,
 /// and nothing is published before oxend is where they are.
 pub(super) async fn keep(
     handle: &OxendHandle,
-    (us, bootstrap): (&X25519SecretKey, &Bootstrap),
+    listener: Listener<'_>,
     news: &mut mpsc::Receiver<News>,
     views: &watch::Sender<Option<Arc<OxendView>>>,
     mut publish: impl FnMut(OxendView),
 ) -> ! {
     let mut connections = handle.connections();
+    let Listener {
+        us,
+        bootstrap,
+        standing,
+    } = listener;
     let mut list = List::default();
     let mut publish = |view: &OxendView| {
         views.send_replace(Some(Arc::new(view.clone())));
@@ -45,11 +58,11 @@ pub(super) async fn keep(
             core::future::pending::<()>().await;
         }
         connections.mark_unchanged();
-        let pause = match list.refresh(handle).await {
+        let pause = match list.refresh(handle, us, standing).await {
             Ok(is_first) => {
                 let view = list.view.as_ref().filter(|_| is_first);
                 if view.is_some_and(|view| bootstrap.is_needed(view)) {
-                    list.learn(bootstrap.ask_all(us).await, Instant::now());
+                    list.learn(bootstrap.ask_all(&us.x25519).await, Instant::now());
                 }
                 INTERVAL
             }
@@ -98,25 +111,41 @@ struct Syncing {
 
 impl List {
     /// Asks for the list; tells whether it is the first.
-    async fn refresh(&mut self, handle: &OxendHandle) -> Result<bool, ()> {
+    async fn refresh(
+        &mut self,
+        handle: &OxendHandle,
+        us: &OurNode,
+        standing: &Standing,
+    ) -> Result<bool, ()> {
         let known = self.view.as_ref().map(|view| view.block_hash);
         let query = Listing::query(known.as_ref());
         let listing = match handle.call("rpc.get_service_nodes", &query).await {
-            Ok((200, body)) => Listing::parse(&body),
+            Ok((200, body)) => {
+                let listing = Listing::parse(&body);
+                if matches!(listing, Ok(Listing::View(_))) {
+                    let registration = Registration::find(&body, &us.pubkey_legacy);
+                    standing.handle_registration(registration);
+                }
+                listing
+            }
             Ok((status, _)) => Err(format!("it answered with status {status}")),
             Err(fault) => Err(fault.to_string()),
         };
         match listing {
             Ok(Listing::Unchanged) => {
+                standing.handle_listed();
                 self.last_fault.clear();
                 Ok(false)
             }
             Ok(Listing::View(view)) => {
+                standing.handle_listed();
+                count(&standing.counters.lists);
                 self.last_fault.clear();
                 self.tell(&view);
                 Ok(self.take(view))
             }
             Err(fault) => {
+                count(&standing.counters.lists_failed);
                 if fault != self.last_fault {
                     warn!(%fault, "oxend gave no list of nodes; the last view stays");
                     self.last_fault = fault;

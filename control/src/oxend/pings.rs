@@ -7,16 +7,19 @@ use tokio::time::timeout;
 use tracing::{debug, error, info, warn};
 
 use super::{AskError, OurNode, OxendHandle};
+use crate::standing::Standing;
 
 /// How often: oxend misses pings after minutes, and subscriptions end after half an hour.
 const INTERVAL: Duration = Duration::from_secs(30);
 /// The version that is reported; peers and oxend choose by it what to speak.
 const VERSION: [u16; 3] = cepa_wire::ServiceNode::VERSION_DEFAULT;
+/// The status of a ping that is taken.
+const ACCEPTED: &str = "OK";
 /// Pings between two lines about the same refusal: 10 minutes.
 const REPEAT_COUNT: u32 = 20;
 
 /// Pings and renews subscriptions, at once after each connection, until the future is dropped.
-pub(super) async fn keep(handle: &OxendHandle, us: &OurNode) -> ! {
+pub(super) async fn keep(handle: &OxendHandle, us: &OurNode, standing: &Standing) -> ! {
     let mut connections = handle.connections();
     let mut log = PingLog::default();
     loop {
@@ -25,7 +28,7 @@ pub(super) async fn keep(handle: &OxendHandle, us: &OurNode) -> ! {
             core::future::pending::<()>().await;
         }
         connections.mark_unchanged();
-        ping(handle, us, &mut log).await;
+        standing.handle_ping(ping(handle, us, &mut log).await);
         for command in ["sub.block", "sub.snode_addr"] {
             subscribe(handle, command).await;
         }
@@ -34,20 +37,21 @@ pub(super) async fn keep(handle: &OxendHandle, us: &OurNode) -> ! {
     }
 }
 
-async fn ping(handle: &OxendHandle, us: &OurNode, log: &mut PingLog) {
+/// Pings once; tells whether oxend took it.
+async fn ping(handle: &OxendHandle, us: &OurNode, log: &mut PingLog) -> bool {
     let ping = json!({
         "version": VERSION,
         "pubkey_ed25519": us.pubkey_ed25519.to_hex(),
         "https_port": us.https_port,
         "omq_port": us.omq_port,
     });
-    match handle
-        .call_for_status("admin.storage_server_ping", &ping)
-        .await
-    {
-        Ok(status) => log.note(&status),
-        Err(fault) => log.note(&fault.to_string()),
-    }
+    let answer = handle.call_for_status("admin.storage_server_ping", &ping);
+    let status = match answer.await {
+        Ok(status) => status,
+        Err(fault) => fault.to_string(),
+    };
+    log.note(&status);
+    status == ACCEPTED
 }
 
 /// Says what changes, and repeats what is wrong.
@@ -63,7 +67,7 @@ impl PingLog {
         status.clone_into(&mut self.last_status);
         self.repeat_count = if is_new { 0 } else { self.repeat_count + 1 };
         let is_due = self.repeat_count.is_multiple_of(REPEAT_COUNT);
-        if status == "OK" {
+        if status == ACCEPTED {
             if is_new {
                 info!("oxend takes our pings");
             }

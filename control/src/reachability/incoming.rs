@@ -20,6 +20,15 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// In metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Https => "https",
+            Self::Omq => "omq",
+            Self::Quic => "quic",
+        }
+    }
+
     /// For the operator.
     pub const fn name(self) -> &'static str {
         match self {

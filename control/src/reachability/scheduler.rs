@@ -82,6 +82,11 @@ impl Scheduler {
         self.failing.insert(due.pubkey_legacy, failing);
     }
 
+    /// How many peers failed their last test.
+    pub fn failing_count(&self) -> usize {
+        self.failing.len()
+    }
+
     fn poll_failing<'a>(
         &mut self,
         now: Duration,

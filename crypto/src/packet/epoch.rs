@@ -138,6 +138,11 @@ impl HopKeys {
         self.epoch
     }
 
+    /// When it ends.
+    pub const fn epoch_end(&self) -> Timestamp {
+        self.length.begin(self.epoch.next())
+    }
+
     /// What the descriptor tells clients.
     pub fn published(&self) -> PublishedHopKeys {
         PublishedHopKeys {

@@ -120,6 +120,11 @@ impl<T> Table<T> {
         }
     }
 
+    /// How many there are.
+    pub(crate) const fn connection_count(&self) -> usize {
+        self.count
+    }
+
     /// Makes room for a connection of a prefix: gives what was told of the one that goes, if one must.
     /// The error: all are being served.
     pub(crate) fn make_room(&mut self, prefix: Prefix) -> Result<Option<T>, ()> {

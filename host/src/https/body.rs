@@ -1,7 +1,7 @@
 //! Reading a request's body within its bounds: its size, its time, and the memory that all bodies share.
 
 use bytes::Bytes;
-use cepa_relay::counters::count;
+use cepa_meter::count;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 

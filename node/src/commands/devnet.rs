@@ -30,7 +30,19 @@ const NODE_COUNT_MAX: i64 = 64;
 const EPOCH_SECONDS_MIN: i64 = 20;
 const EPOCH_SECONDS_MAX: i64 = 604_800;
 
+const EXAMPLES: &str = "\
+Every node is a process of its own on loopback, with keys, a message log and a packet lane, and all know
+each other by one network.json. Without --once the network stays until Ctrl-C, and prints how to send and
+receive a message in it.
+
+Examples:
+  cepa devnet                                ten nodes in two swarms, in ./devnet
+  cepa devnet --once                         for scripts: messages, then exit 0 if all held
+  cepa devnet --nodes 4 --swarms 1 --dir /tmp/net
+  cepa devnet --base-port 20000              ports that stay the same";
+
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct DevnetArguments {
     /// How many nodes to run
     #[arg(long, value_name = "COUNT", default_value_t = 10,
@@ -172,7 +184,18 @@ fn show_outcome(
     screen.command(&format!(
         "{cepa} send --network {network} --dir {from} --to {to} 'Hello again'"
     ))?;
-    screen.command(&format!("{cepa} receive --network {network} --dir {dir}"))
+    screen.command(&format!("{cepa} receive --network {network} --dir {dir}"))?;
+    screen.command(&format!(
+        "{cepa} bench mixed --network {network} --rate 200 --duration 20m --plot soak.svg \
+         --json soak.json"
+    ))?;
+    match plan.nodes.first() {
+        Some(node) => screen.command(&format!(
+            "{cepa} top --config {}",
+            quoted(&node.config_file())
+        )),
+        None => Ok(()),
+    }
 }
 
 /// A path as a shell takes it.

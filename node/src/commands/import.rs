@@ -70,6 +70,7 @@ struct Target {
 }
 
 pub(super) fn run(arguments: &ImportArguments) -> Result<(), Failure> {
+    cepa_host::requirements::check_io_uring().map_err(Failure::new)?;
     let source = Source::open(&arguments.from)?;
     let target = arguments.target()?;
     let made = DirBuilder::new()

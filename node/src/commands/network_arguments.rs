@@ -122,21 +122,22 @@ impl NetworkArguments {
         if let Some(seed) = &self.seed {
             return Ok(Bootstrap::Seed(seed.clone()));
         }
-        let named = self
-            .network
-            .clone()
-            .or_else(|| env::var_os(NETWORK_VARIABLE).map(PathBuf::from));
-        if let Some(file) = named {
-            return Ok(Bootstrap::NetworkFile(file));
-        }
-        let devnet = PathBuf::from(DEVNET_FILE);
-        match devnet.try_exists() {
-            Ok(true) => Ok(Bootstrap::NetworkFile(devnet)),
-            _ => Err(Failure::new(
+        let file = network_file(self.network.clone()).ok_or_else(|| {
+            Failure::new(
                 "no network: start one with `cepa devnet`, or give --seed URL or --network FILE",
-            )),
-        }
+            )
+        })?;
+        Ok(Bootstrap::NetworkFile(file))
     }
+}
+
+/// The network file that was named, or that `CEPA_NETWORK` names, or that of a devnet here.
+pub(super) fn network_file(named: Option<PathBuf>) -> Option<PathBuf> {
+    let named = named.or_else(|| env::var_os(NETWORK_VARIABLE).map(PathBuf::from));
+    named.or_else(|| {
+        let devnet = PathBuf::from(DEVNET_FILE);
+        matches!(devnet.try_exists(), Ok(true)).then_some(devnet)
+    })
 }
 
 #[derive(Debug, clap::Args)]

@@ -1,10 +1,13 @@
 //! `cepa run`: one node, until it is told to stop.
 
-mod advice;
+pub(super) mod advice;
 mod arguments;
 mod doors;
 pub(super) mod identity;
+mod observe;
 mod packet;
+mod reload;
+mod sandbox;
 mod source;
 mod stop;
 mod supervisor;
@@ -21,9 +24,9 @@ use cepa_control::oxend::OurNode;
 use cepa_control::{Config, Endpoint, metrics, seed};
 use cepa_crypto::NodeKeys;
 use cepa_edge::proxy::{self, ServerProxy};
-use cepa_host::{EdgeLimits, NetworkView, NodeSettings, Outside, RateLimit, StoreBoard};
+use cepa_host::{EdgeLimits, NetworkView, NodeSettings, Outside, RateLimit, Tuning};
+use cepa_meter::Sample;
 use cepa_relay::Counters;
-use cepa_relay::counters::Sample;
 use cepa_storage::{Durability, Settings};
 use cepa_wire::request::Network;
 use tokio::runtime::{Builder, Runtime};
@@ -31,7 +34,10 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 pub(crate) use self::arguments::RunArguments;
-pub(super) use self::arguments::home_dir;
+pub(super) use self::arguments::{ConfigArguments, Problem, home_dir};
+use self::observe::Observed;
+use self::reload::Reloader;
+use self::sandbox::Sandbox;
 use self::source::Source;
 pub(super) use self::stop::Signals;
 use self::supervisor::Supervisor;
@@ -42,11 +48,11 @@ use doors::{Asked, Doors, QuicEndpoints};
 const MIB: u64 = 1024 * 1024;
 
 pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
-    let config = arguments.read()?;
-    advise(&config)?;
+    let (config, sandbox) = prepare(arguments)?;
     packet::choose_x25519(config.packet.x25519)?;
     let supervisor = Supervisor::from_environment()?;
     let runtime = control_runtime()?;
+    let hangups = runtime.block_on(async { reload::listen() })?;
     supervisor.status("waiting for the node's keys");
     // While the chain daemon keeps us waiting, a signal ends the process: nothing has begun.
     let keys = runtime.block_on(source::find_keys(&config))?;
@@ -62,25 +68,25 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let quic = config
         .quic
         .then(|| SocketAddr::from((config.bind_ip, config.omq_port)));
-    let duties = source::Watch {
-        us: OurNode::new(&keys, config.https_port, config.omq_port),
-        key: keys.ed25519().clone(),
-        has_quic: config.quic,
-        bootstrap: source::bootstrap(&config),
-        counters: Arc::clone(&counters),
-        view: Arc::clone(&view),
-    };
+    let duties = duties(&config, &keys, &counters, &view);
     let (outside, outgoing) = Outside::new(source.oxend().is_some(), true);
     let address = view.load().view.us().map(|node| node.ip);
     let (lane, packet) = packet::make(&config, &keys, address)?.unzip();
-    let packets_counted = packet.as_ref().map(|packet| Arc::clone(&packet.counted));
+    let mut observed = Observed::new(&counters, &view, &config.data_dir, packet.as_ref());
+    observed.standing = source.standing();
     let settings = NodeSettings {
         packet,
-        ..node_settings(config, keys, outside)
+        ..node_settings(config.clone(), keys, outside)
     };
     supervisor.status("reading the message log");
     let running = cepa_host::start(settings, &view, &counters).map_err(Failure::new)?;
     let endpoints = QuicEndpoints::new(running.gate(), Arc::clone(&counters));
+    let reloader = Reloader {
+        arguments: arguments.config.clone(),
+        running: config,
+        tuner: running.tuner(),
+        servers: servers.clone(),
+    };
     let oxend = source.oxend();
     let doors = Doors::open(
         quic,
@@ -90,25 +96,22 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     )?;
     // Until here a signal ends the process: nothing has begun, and the log survives that.
     let mut signals = runtime.block_on(async { Signals::listen() })?;
+    // All is open, and every executor has its rings.
+    sandbox.filter()?;
     info!("listening");
     supervisor.ready();
 
     let stores = running.stores();
-    let quic = doors.counters();
-    let counted = move || {
-        let quic = quic.iter().flat_map(|quic| quic.snapshot());
-        let packets = packets_counted.iter();
-        let packets = packets.flat_map(|counted| counted.snapshot());
-        let all = counters.snapshot().into_iter();
-        all.chain(quic).chain(packets).collect()
-    };
+    observed.stores = Arc::clone(&stores);
+    observed.quic = doors.counters();
     runtime.block_on(async {
         tokio::select! {
             () = signals.wait() => {}
             () = parent_exit(arguments.exit_with_parent) => {}
+            never = reloader.watch(hangups, &supervisor) => never,
             never = source.watch(duties) => never,
             never = packet::run(lane, Arc::clone(&view)) => never,
-            never = control.serve(Arc::clone(&view), counted, running.stores()) => never,
+            never = control.serve(Arc::clone(&view), move || observed.samples()) => never,
             never = supervisor.watch(|| stores.are_tiles_alive()) => never,
         }
     });
@@ -117,15 +120,38 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     doors.close()
 }
 
-/// Refuses what can't work, and says what looks like a mistake.
-fn advise(config: &Config) -> Result<(), Failure> {
-    if let Some(refusal) = advice::refusal(config) {
-        return Err(Failure::new(refusal));
+/// What comes before any thread: without rings nothing is begun, and the thread that is confined is this one,
+/// with those that it starts.
+fn prepare(arguments: &RunArguments) -> Result<(Config, Sandbox), Failure> {
+    cepa_host::requirements::check_io_uring().map_err(Failure::new)?;
+    let config = arguments.config.read()?;
+    advise(&config);
+    let sandbox = Sandbox::confine(&config, &arguments.config.files_read(&config))?;
+    Ok((config, sandbox))
+}
+
+/// What the watch over the network needs.
+fn duties(
+    config: &Config,
+    keys: &NodeKeys,
+    counters: &Arc<Counters>,
+    view: &Arc<ArcSwap<NetworkView>>,
+) -> source::Watch {
+    source::Watch {
+        us: OurNode::new(keys, config.https_port, config.omq_port),
+        key: keys.ed25519().clone(),
+        has_quic: config.quic,
+        bootstrap: source::bootstrap(config),
+        counters: Arc::clone(counters),
+        view: Arc::clone(view),
     }
+}
+
+/// Says what looks like a mistake.
+fn advise(config: &Config) {
     for remark in advice::remarks(config, cepa_host::clock::now(), advice::is_root()) {
         warn!("{remark}");
     }
-    Ok(())
 }
 
 /// The runtime of the control plane: this thread alone.
@@ -187,7 +213,7 @@ fn server_proxy(exceptions: Vec<String>) -> Result<ServerProxy, Failure> {
 
 fn node_settings(config: Config, keys: NodeKeys, outside: Outside) -> NodeSettings {
     let store = store_settings(&config);
-    let is_lab = config.bind_ip.is_loopback();
+    let tuning = tuning(&config);
     let default_limits = EdgeLimits::default();
     NodeSettings {
         keys,
@@ -201,22 +227,38 @@ fn node_settings(config: Config, keys: NodeKeys, outside: Outside) -> NodeSettin
         } else {
             Network::Mainnet
         },
-        allow_aes_cbc: config.allow_aes_cbc,
-        stop_timeout: Duration::from_secs(config.stop_timeout_seconds),
+        allow_aes_cbc: tuning.allow_aes_cbc,
+        stop_timeout: tuning.stop_timeout,
         store,
         outside,
-        stats_keys: config.stats_access_keys,
-        monitor_count_max: usize::try_from(config.monitor_count_max).unwrap_or(usize::MAX),
-        // A lab on loopback has one address for all its clients, and shares its cores with them.
-        rate_limit: (!is_lab).then_some(RateLimit {
-            per_second: config.rate_limit_per_second,
-            burst: config.rate_limit_burst,
-        }),
+        stats_keys: tuning.stats_keys,
+        monitor_count_max: tuning.monitor_count_max,
+        rate_limit: tuning.rate_limit,
         edge_limits: EdgeLimits {
-            lag_max: default_limits.lag_max.filter(|_| !is_lab),
+            lag_max: default_limits
+                .lag_max
+                .filter(|_| !config.bind_ip.is_loopback()),
             ..default_limits
         },
         packet: None,
+    }
+}
+
+/// What may change while the node runs.
+fn tuning(config: &Config) -> Tuning {
+    let store = store_settings(config);
+    Tuning {
+        // A lab on loopback has one address for all its clients, and shares its cores with them.
+        rate_limit: (!config.bind_ip.is_loopback()).then_some(RateLimit {
+            per_second: config.rate_limit_per_second,
+            burst: config.rate_limit_burst,
+        }),
+        stats_keys: config.stats_access_keys.clone(),
+        monitor_count_max: usize::try_from(config.monitor_count_max).unwrap_or(usize::MAX),
+        allow_aes_cbc: config.allow_aes_cbc,
+        stop_timeout: Duration::from_secs(config.stop_timeout_seconds),
+        mailbox_size_max: store.mailbox_size_max,
+        foreign_grace: store.foreign_grace,
     }
 }
 
@@ -258,12 +300,11 @@ impl Control {
     async fn serve(
         self,
         view: Arc<ArcSwap<NetworkView>>,
-        counters: impl Fn() -> Vec<Sample> + Send + Sync + 'static,
-        stores: Arc<StoreBoard>,
+        samples: impl Fn() -> Vec<Sample> + Send + Sync + 'static,
     ) -> ! {
         let admin = async {
             match self.admin {
-                Some(endpoint) => metrics::serve(endpoint, counters, move || stores.report()).await,
+                Some(endpoint) => metrics::serve(endpoint, samples).await,
                 None => future::pending().await,
             }
         };

@@ -124,7 +124,7 @@ fn a_node_outside_its_view_says_that_it_is_not_ready() {
 }
 
 /// An onion for a path of nodes whose last is the destination, and the key that opens its answer.
-fn onion(
+pub(crate) fn onion(
     path: &[&ServiceNode],
     enc_type: EncType,
     payload: &[u8],

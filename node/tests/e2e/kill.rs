@@ -91,12 +91,26 @@ impl Process {
         panic!("the node does not start: {}", self.kill());
     }
 
+    /// Of the process that runs.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
     /// SIGKILL; gives what the node had written to its log.
     pub(crate) fn kill(&mut self) -> String {
         let Some(mut child) = self.child.take() else {
             return String::new();
         };
         child.kill().unwrap();
+        Self::log_of(child)
+    }
+
+    /// Waits for its end; gives what the node had written to its log.
+    pub(crate) fn end(&mut self) -> String {
+        self.child.take().map_or_else(String::new, Self::log_of)
+    }
+
+    fn log_of(mut child: Child) -> String {
         child.wait().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
         log.lines()

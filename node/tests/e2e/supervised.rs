@@ -17,14 +17,14 @@ use crate::kill::{Process, rpc};
 use crate::network::{account, free_port, store};
 
 /// A node that is started as systemd starts one.
-struct Supervised {
+pub(crate) struct Supervised {
     child: Child,
     socket: UnixDatagram,
 }
 
 impl Supervised {
     /// `directory` is where the socket is made.
-    fn start(directory: &Path, mut command: Command) -> Self {
+    pub(crate) fn start(directory: &Path, mut command: Command) -> Self {
         let path = directory.join("notify");
         drop(fs::remove_file(&path));
         let socket = UnixDatagram::bind(&path).unwrap();
@@ -42,7 +42,7 @@ impl Supervised {
     }
 
     /// Hears what it says until a line is among it.
-    fn wait_for(&mut self, line: &str) {
+    pub(crate) fn wait_for(&mut self, line: &str) {
         let mut buffer = [0; 256];
         loop {
             let Ok(size) = self.socket.recv(&mut buffer) else {
@@ -56,7 +56,7 @@ impl Supervised {
         }
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         let sent = Command::new("sh")
             .args(["-c", &format!("kill -{name} {pid}")])
@@ -65,7 +65,7 @@ impl Supervised {
     }
 
     /// Waits for its end; gives its exit code and what it logged.
-    fn end(&mut self) -> (Option<i32>, String) {
+    pub(crate) fn end(&mut self) -> (Option<i32>, String) {
         let mut log = String::new();
         let mut stderr = self.child.stderr.take().unwrap();
         stderr.read_to_string(&mut log).unwrap();
@@ -87,7 +87,7 @@ fn cepa(arguments: &[&str]) -> Command {
     command
 }
 
-fn by_config(process: &Process) -> Command {
+pub(crate) fn by_config(process: &Process) -> Command {
     let config = process.dir.path().join("cepa.toml");
     cepa(&["run", "--config", config.to_str().unwrap()])
 }

@@ -1,7 +1,7 @@
 //! What the I/O of a packet tile counts. It is declared here, beside the other counters of the lane; host fills
 //! it.
 
-crate::counters! {
+cepa_meter::counters! {
     /// Since the start, over all back ends that were opened.
     pub struct IoCounters, named "packet_io_";
     /// Datagrams received.

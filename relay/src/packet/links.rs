@@ -265,6 +265,15 @@ impl LinkTable {
         self.entries.count()
     }
 
+    /// Relays that packets go to at once.
+    pub fn linked_relay_count(&self) -> usize {
+        let peers = self.peers.iter().flatten();
+        let linked = peers.filter(|peer| peer.current.is_some());
+        linked
+            .filter(|peer| matches!(peer.name, LinkName::Relay(_)))
+            .count()
+    }
+
     /// Whether packets for this link go at once.
     pub fn is_linked(&self, name: LinkName) -> bool {
         let peer = self.find(name).and_then(|slot| self.peer(slot));

@@ -20,6 +20,7 @@ use arrayvec::ArrayVec;
 use cepa_crypto::link::LinkIdentity;
 use cepa_crypto::packet::{BuiltPacket, HopKeys};
 use cepa_crypto::x25519::BATCH_MAX;
+use cepa_meter::bounds::{BATCH, STEP};
 use cepa_wire::Timestamp;
 use cepa_wire::packet::geometry::{
     DATAGRAM_SIZE, LINK_HEADER_SIZE, LINK_TAG_SIZE, PACKET_SIZE, split_mut,
@@ -36,7 +37,6 @@ use super::links::{LinkConfig, LinkEvent, LinkName, LinkPeer, LinkStats, LinkTab
 use super::peeler::{Destination, Peeler, Step};
 use super::replay_epochs::{Clearing, ReplayFilters};
 use super::terminal::{Delivered, Terminal};
-use crate::counters::Sample;
 
 /// Slices of a replay filter that are emptied in one turn: less than a tenth of a millisecond.
 const CLEARED_SLICE_COUNT: usize = 8;
@@ -68,13 +68,19 @@ impl Default for RelaySettings {
     }
 }
 
-crate::counters! {
+cepa_meter::counters! {
     /// Written by packet tiles, read by control. What ended otherwise is in [`DropCounters`].
     pub struct PacketCounters, named "packet_";
     /// Packets that were peeled, whatever became of them.
     peeled,
     /// Batches of packets that were peeled together.
     batches,
+    /// Packets in such a batch: more come with more load, and cost less each.
+    batch_size: histogram(BATCH),
+    /// Seconds of a turn that had datagrams: from what was read to what was written.
+    step_seconds: histogram(STEP),
+    /// Turns of the tile: while it lives, ten a second at least.
+    turns,
     /// Packets sent to a relay, those of answers too.
     forwarded,
     /// Packets handed to a client.
@@ -101,12 +107,19 @@ crate::counters! {
     link_half_open: gauge,
     /// Packets that wait for their link.
     link_queued: gauge,
+    /// Relays with a link that packets go over at once; looked at every ten seconds.
+    relays_linked: gauge,
+    /// Pieces of requests that wait for the others.
+    fragments_waiting: gauge,
+    /// Packets of answers that waited for the tile at its last turn.
+    answers_waiting: gauge,
     /// Packets that wait for their time.
     waiting: gauge,
     /// Clients with a link.
     clients: gauge,
-    /// Share of the bits of the replay filter of this epoch that are set, of a thousand.
-    replay_fill_permille: gauge,
+    /// Share of the bits of the replay filter of this epoch that are set: the more, the more packets are dropped as
+    /// replays that are none.
+    replay_fill_ratio: gauge / 1000,
 }
 
 /// What tiles count.
@@ -122,7 +135,7 @@ pub struct Counted {
 
 impl Counted {
     /// All of it.
-    pub fn snapshot(&self) -> Vec<Sample> {
+    pub fn snapshot(&self) -> Vec<cepa_meter::Sample> {
         let mut samples = self.packets.snapshot();
         samples.extend(self.drops.snapshot());
         samples.extend(self.io.snapshot());
@@ -275,6 +288,7 @@ impl PacketRelay {
             .peel(keys, &self.replay, date, &mut packets, steps);
         drop(packets);
         self.add(|counters| &counters.batches, 1);
+        self.counted.packets.batch_size.record(steps.len() as u64);
         self.add(|counters| &counters.peeled, steps.len());
         let mut steps = steps.iter();
         for (datagram, plan) in datagrams.iter_mut().zip(plans) {
@@ -406,6 +420,7 @@ impl PacketRelay {
         self.clear_filters(keys, now);
         let counters = &self.counted.packets;
         set(&counters.waiting, self.wheel.waiting_count());
+        set(&counters.fragments_waiting, self.terminal.fragment_count());
         self.count_links();
     }
 
@@ -447,11 +462,14 @@ impl PacketRelay {
         self.add(|counters| &counters.requests_refused, 1);
     }
 
-    /// Looks how full the replay filter of this epoch is, for whoever watches it: reads some thousand words.
-    pub fn measure_replay_fill(&self, keys: &HopKeys) {
+    /// Looks how full the replay filter of this epoch is and how many relays are linked, for whoever watches it:
+    /// reads some thousand words.
+    pub fn measure(&self, keys: &HopKeys) {
         let fill = self.replay.fill_permille(keys.epoch());
         let fill = usize::try_from(fill).unwrap_or_default();
-        set(&self.counted.packets.replay_fill_permille, fill);
+        set(&self.counted.packets.replay_fill_ratio, fill);
+        let linked = self.links.linked_relay_count();
+        set(&self.counted.packets.relays_linked, linked);
     }
 
     /// Prepares the filter of the next epoch as soon as no key of the one before this is taken, bit by bit. And

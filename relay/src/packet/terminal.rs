@@ -47,6 +47,11 @@ impl Terminal {
         }
     }
 
+    /// Pieces that wait for the rest of their request.
+    pub const fn fragment_count(&self) -> usize {
+        self.reassembler.fragment_count()
+    }
+
     /// When [`Self::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         self.reassembler.poll_timeout()

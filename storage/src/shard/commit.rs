@@ -434,7 +434,10 @@ impl<D: Disk> Shard<D> {
             settle_pending(&mut self.committer, &effect, commit.number);
             self.catalog.apply(effect);
         }
-        self.counts.commit_count += u64::from(!commit.written.is_empty());
+        if !commit.written.is_empty() {
+            self.counts.commit_count += 1;
+            self.counts.count_changes(commit.answers.len());
+        }
         self.counts.record_bytes += commit.record_bytes;
         self.counts.copied_bytes += commit.copied_bytes;
         for Written { part, data } in commit.written {

@@ -26,8 +26,8 @@ const SEGMENT_SIZE_MIB: u64 = 16;
 
 /// The packets of a node that carries some messages only: a million an epoch.
 const REPLAY_FILTER_MIB: u64 = 4;
-/// HTTPS, OMQ, packets.
-const NODE_PORT_COUNT: usize = 3;
+/// HTTPS, OMQ, packets, metrics.
+const NODE_PORT_COUNT: usize = 4;
 
 /// A network that is ready to be started.
 pub(super) struct Plan {
@@ -51,6 +51,8 @@ pub(super) struct PlannedNode {
     pub(super) entry: ServiceNode,
     /// UDP port of the packet lane.
     pub(super) packet_port: u16,
+    /// Where it tells its metrics.
+    pub(super) admin_port: u16,
     epoch: EpochLength,
 }
 
@@ -140,7 +142,7 @@ impl Plan {
 impl PlannedNode {
     fn make(
         directory: PathBuf,
-        [port, omq_port, packet_port]: [u16; NODE_PORT_COUNT],
+        [port, omq_port, packet_port, admin_port]: [u16; NODE_PORT_COUNT],
         swarm_id: u64,
         epoch: EpochLength,
     ) -> Result<Self, Failure> {
@@ -159,6 +161,7 @@ impl PlannedNode {
             directory,
             entry,
             packet_port,
+            admin_port,
             epoch,
         })
     }
@@ -191,6 +194,7 @@ impl PlannedNode {
         };
         Ok(Config {
             packet,
+            admin_listen: Some((self.entry.ip, self.admin_port).into()),
             shard_cpus: vec![cpu],
             segment_size_mib: SEGMENT_SIZE_MIB,
             store_capacity_mib: 1024,
@@ -316,6 +320,8 @@ mod tests {
             assert_eq!(keys.ed25519_public(), node.entry.pubkey_ed25519);
             assert!(ports.insert(config.https_port) && ports.insert(config.omq_port));
             assert!(ports.insert(config.packet.port));
+            let admin = config.admin_listen.unwrap();
+            assert!(admin.ip().is_loopback() && ports.insert(admin.port()));
             assert_eq!(config.packet.port, node.packet_port);
             assert_eq!(config.packet.epoch, SHAPE.epoch);
             swarm_ids.insert(node.entry.swarm_id);

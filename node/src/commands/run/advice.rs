@@ -1,33 +1,66 @@
 //! What an operator is told before the node starts: what can't work is refused, what looks like a
 //! mistake is said.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use core::net::SocketAddr;
 
+use cepa_control::config::PacketIo;
 use cepa_control::{Config, NetworkSource};
 use cepa_wire::Timestamp;
+
+/// What `af_xdp` needs.
+pub(super) const AF_XDP_HINT: &str =
+    "packet_io \"af_xdp\" needs af_xdp_interface, such as \"eth0\"";
 
 /// The 1st of January 2025: no clock that is set shows less.
 const CLOCK_MIN: Timestamp = Timestamp::from_millis(1_735_689_600_000);
 
-/// Why a node with this config can't work, if it can't.
-pub(super) fn refusal(config: &Config) -> Option<String> {
+/// Why a node with this config can't work, a sentence for each reason.
+pub(in crate::commands) fn refusals(config: &Config) -> Vec<String> {
+    let mut refusals = Vec::new();
     let (https_port, omq_port) = (config.https_port, config.omq_port);
     if https_port == omq_port {
-        return Some(format!(
+        refusals.push(format!(
             "HTTPS and OMQ can't both listen on port {https_port}: give another https_port or \
              omq_port"
         ));
     }
+    let own = config.bind_ip.into();
+    let listening = [
+        ("admin_listen", config.admin_listen),
+        ("seed_listen", config.seed_listen),
+        ("https_port", Some(SocketAddr::new(own, https_port))),
+        ("omq_port", Some(SocketAddr::new(own, omq_port))),
+    ];
+    for (index, (name, address)) in listening.iter().enumerate().take(2) {
+        let others = listening.iter().skip(index + 1);
+        let clash = others.filter(|(_, other)| does_clash(*address, *other));
+        refusals.extend(clash.map(|(other, _)| {
+            format!("{name} and {other} can't both have the same address and port: change one")
+        }));
+    }
+    if config.packet.io == PacketIo::AfXdp && config.packet.af_xdp_interface.is_none() {
+        refusals.push(AF_XDP_HINT.to_owned());
+    }
     if config.bind_ip.is_loopback() && !is_lab(config) {
-        return Some(format!(
+        refusals.push(format!(
             "bind_ip {} is reached from this machine alone, and nobody could use the node: give \
              0.0.0.0, or the address that oxend announces; for a lab, give network_file instead \
              of oxend_rpc, or testnet",
             config.bind_ip
         ));
     }
-    None
+    refusals
+}
+
+/// Whether two can't be listened on at once.
+fn does_clash(one: Option<SocketAddr>, other: Option<SocketAddr>) -> bool {
+    let (Some(one), Some(other)) = (one, other) else {
+        return false;
+    };
+    let is_same_ip = one.ip() == other.ip();
+    let is_any = one.ip().is_unspecified() || other.ip().is_unspecified();
+    // Port 0 is one that the system chooses.
+    one.port() == other.port() && one.port() != 0 && (is_same_ip || is_any)
 }
 
 /// Whether nobody depends on the node.
@@ -36,7 +69,7 @@ fn is_lab(config: &Config) -> bool {
 }
 
 /// What looks like a mistake, a sentence each.
-pub(super) fn remarks(config: &Config, now: Timestamp, is_root: bool) -> Vec<String> {
+pub(in crate::commands) fn remarks(config: &Config, now: Timestamp, is_root: bool) -> Vec<String> {
     let mut remarks = Vec::new();
     if config.testnet {
         remarks.push("this node is for the testnet: leave testnet out for the real one".to_owned());
@@ -64,9 +97,9 @@ pub(super) fn remarks(config: &Config, now: Timestamp, is_root: bool) -> Vec<Str
     remarks
 }
 
-/// Whether we are root; no when the system does not tell.
-pub(super) fn is_root() -> bool {
-    fs::metadata("/proc/self").is_ok_and(|of_us| of_us.uid() == 0)
+/// Whether we are root.
+pub(in crate::commands) fn is_root() -> bool {
+    cepa_host::sandbox::is_root()
 }
 
 #[cfg(test)]
@@ -104,15 +137,24 @@ mod tests {
             ),
         ];
         for (config, expected) in table {
-            match (refusal(&config), expected) {
-                (None, None) => {}
-                (Some(told), Some(expected)) => assert!(told.contains(expected), "{told}"),
+            match (&refusals(&config)[..], expected) {
+                ([], None) => {}
+                ([told], Some(expected)) => assert!(told.contains(expected), "{told}"),
                 other => panic!("{config:?}: {other:?}"),
             }
         }
         let mut testnet = config(loopback, [1, 2], oxend());
         testnet.testnet = true;
-        assert_eq!(refusal(&testnet), None);
+        assert!(refusals(&testnet).is_empty());
+        // All of it is told.
+        let mut all = config(loopback, [7, 7], oxend());
+        all.admin_listen = Some("127.0.0.1:7".parse().unwrap());
+        all.seed_listen = Some("0.0.0.0:7".parse().unwrap());
+        all.packet.io = PacketIo::AfXdp;
+        assert_eq!(refusals(&all).len(), 8, "{:#?}", refusals(&all));
+        all.admin_listen = Some("127.0.0.1:8".parse().unwrap());
+        all.seed_listen = Some("127.0.0.1:0".parse().unwrap());
+        assert_eq!(refusals(&all).len(), 3);
     }
 
     #[test]

@@ -1,15 +1,17 @@
 //! The command line of `cepa run`, and the config that it stands for.
 
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 
-use cepa_control::Config;
+use cepa_control::config::ConfigError;
 use cepa_control::options::names::{CONFIG_FILE, Known, LOG_LEVEL, NAMES};
-use cepa_control::options::{FILE_NAMES, Options};
+use cepa_control::options::{FILE_NAMES, Options, OptionsError};
+use cepa_control::{Config, NetworkSource};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches};
 use tracing::warn;
 
+use super::advice;
 use crate::failure::Failure;
 use crate::logging;
 
@@ -30,19 +32,26 @@ begun is finished. A second time ends it at once.";
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct RunArguments {
+    #[command(flatten)]
+    pub(super) config: ConfigArguments,
+    /// Stop when standard input ends, as it does when the process that started this one is gone
+    #[arg(long, hide = true)]
+    pub(super) exit_with_parent: bool,
+}
+
+/// What says where the config of a node comes from.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct ConfigArguments {
     /// The node's config, with all that can be set; config/cepa.toml explains every key. Not together
     /// with the options below
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
     options: ServerArguments,
-    /// Stop when standard input ends, as it does when the process that started this one is gone
-    #[arg(long, hide = true)]
-    pub(super) exit_with_parent: bool,
 }
 
 /// The options of the C++ storage server, by the table of their names.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct ServerArguments {
     /// Names and values, in the order of the table.
     given: Vec<(&'static str, String)>,
@@ -172,14 +181,170 @@ impl FromArgMatches for ServerArguments {
     }
 }
 
-impl RunArguments {
-    /// Reads the config that is meant. The level of the log is taken from a file of options, and
-    /// warnings are logged.
+impl ConfigArguments {
+    /// Reads the config that is meant, and refuses what can't work. The log is as the config has it
+    /// from then on, and warnings are in it.
     pub(super) fn read(&self) -> Result<Config, Failure> {
-        match &self.config {
-            Some(file) => Config::read(file).map_err(Failure::new),
-            None => self.options.read(),
+        let examined = self.examine();
+        let (place, warnings) = (examined.level_place.clone(), examined.warnings.clone());
+        let config = examined
+            .sound()
+            .map_err(|problems| self.refusal(&problems))?;
+        logging::configure(&place, &config.log_level, config.log_format)?;
+        for warning in warnings {
+            warn!("{warning}");
         }
+        Ok(config)
+    }
+
+    /// The first thing that is wrong, and how to learn of the others.
+    fn refusal(&self, problems: &[Problem]) -> Failure {
+        let first = problems.first().map_or("", |first| &first.message);
+        match problems.len().saturating_sub(1) {
+            0 => Failure::new(first),
+            more => {
+                let of = self.config.as_ref().map_or_else(
+                    || "with these options".to_owned(),
+                    |file| format!("--config {}", file.display()),
+                );
+                let noun = if more == 1 { "problem" } else { "problems" };
+                Failure::new(format!(
+                    "{first} (and {more} {noun} more: `cepa check-config {of}` tells all)"
+                ))
+            }
+        }
+    }
+
+    /// Reads the config that is meant, as `cepa run` does, and tells all that is wrong with it. Nothing is
+    /// changed and nothing logged.
+    pub(in super::super) fn examine(&self) -> Examined {
+        let mut examined = match &self.config {
+            Some(file) => examine_file(file),
+            None => self.options.examine(),
+        };
+        if let Some(draft) = &examined.draft {
+            let refused = logging::check_level(&examined.level_place, &draft.log_level);
+            let of_level = refused.err().map(|refused| Problem {
+                file: self.config.clone(),
+                line: examined.level_line,
+                key: Some("log_level".to_owned()),
+                ..Problem::new(refused.to_string())
+            });
+            examined.problems.extend(of_level);
+        }
+        if let Some(config) = &examined.config {
+            let refusals = advice::refusals(config).into_iter().map(Problem::new);
+            examined.problems.extend(refusals);
+        }
+        examined
+    }
+
+    /// Every file that reading the config again would read, whether it is there or not: for who fences the
+    /// process in after it has started. `config` is what was read.
+    pub(in super::super) fn files_read(&self, config: &Config) -> Vec<PathBuf> {
+        let mut files: Vec<PathBuf> = match (&self.config, &self.options.config_file) {
+            (Some(file), _) | (None, Some(file)) => vec![file.clone()],
+            (None, None) => FILE_NAMES
+                .iter()
+                .map(|name| config.data_dir.join(name))
+                .collect(),
+        };
+        if let NetworkSource::File(file) = &config.network {
+            files.push(file.clone());
+        }
+        let absolute = files.iter().map(path::absolute);
+        absolute.filter_map(Result::ok).collect()
+    }
+}
+
+/// What was read of a config, and what is wrong with it.
+pub(in super::super) struct Examined {
+    /// None if something is missing that has no default; else with defaults where a key is wrong.
+    pub(in super::super) config: Option<Config>,
+    /// The same with stand-ins for what is missing; none if nothing can be read.
+    pub(in super::super) draft: Option<Config>,
+    pub(in super::super) problems: Vec<Problem>,
+    /// What the operator should change, a sentence each.
+    pub(in super::super) warnings: Vec<String>,
+    /// The keys that were given, by their names in `cepa.toml`.
+    pub(in super::super) set: Vec<&'static str>,
+    /// Where the level of the log stands.
+    level_place: String,
+    level_line: Option<usize>,
+}
+
+impl Examined {
+    /// The config, if nothing is wrong with it.
+    pub(in super::super) fn sound(self) -> Result<Config, Vec<Problem>> {
+        match self.config {
+            Some(config) if self.problems.is_empty() => Ok(config),
+            _ => Err(self.problems),
+        }
+    }
+
+    /// Where the level of the log stands.
+    pub(super) fn level_place(&self) -> &str {
+        &self.level_place
+    }
+}
+
+/// One thing that is wrong with a config.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in super::super) struct Problem {
+    pub(in super::super) file: Option<PathBuf>,
+    /// Counted from 1.
+    pub(in super::super) line: Option<usize>,
+    pub(in super::super) key: Option<String>,
+    /// What should stand there.
+    pub(in super::super) expected: Option<String>,
+    /// The whole of it, for people.
+    pub(in super::super) message: String,
+}
+
+impl Problem {
+    pub(in super::super) fn new(message: String) -> Self {
+        Self {
+            message,
+            ..Self::default()
+        }
+    }
+
+    fn of_config(problem: &ConfigError) -> Self {
+        Self {
+            file: Some(problem.file().to_owned()),
+            line: problem.line(),
+            key: problem.key().map(ToOwned::to_owned),
+            expected: problem.expected().map(ToOwned::to_owned),
+            message: problem.to_string(),
+        }
+    }
+
+    fn of_options(problem: &OptionsError) -> Self {
+        let (file, line) = problem.file().unzip();
+        Self {
+            file: file.map(ToOwned::to_owned),
+            line: line.flatten(),
+            key: problem.place().map(|place| place.name().to_owned()),
+            expected: problem.expected().map(ToOwned::to_owned),
+            message: problem.to_string(),
+        }
+    }
+}
+
+fn examine_file(file: &Path) -> Examined {
+    let reading = Config::examine(file);
+    let level_line = reading.lines.get("log_level").copied();
+    Examined {
+        config: reading.config,
+        draft: reading.draft,
+        problems: reading.problems.iter().map(Problem::of_config).collect(),
+        warnings: Vec::new(),
+        set: reading.set,
+        level_place: match level_line {
+            Some(line) => format!("{}, line {line}: the key `log_level`", file.display()),
+            None => format!("{}: the key `log_level`", file.display()),
+        },
+        level_line,
     }
 }
 
@@ -191,30 +356,37 @@ pub(in super::super) fn home_dir() -> PathBuf {
 }
 
 impl ServerArguments {
-    fn read(&self) -> Result<Config, Failure> {
+    fn examine(&self) -> Examined {
         let home = home_dir();
         let mut options = Options::default();
+        let mut problems = Vec::new();
         for (name, value) in &self.given {
-            options.add(name, value).map_err(Failure::new)?;
+            problems.extend(options.add(name, value).err());
         }
-        if let Some(file) = self.config_file(&options, home.as_path())? {
-            options.read_file(&file).map_err(Failure::new)?;
+        // If the data directory is at fault, the config tells it.
+        if let Ok(Some(file)) = self.config_file(&options, home.as_path()) {
+            problems.extend(options.examine_file(&file));
         }
-        if let Some((place, level)) = options.log_level() {
-            logging::take(&place.to_string(), level)?;
+        let (reading, more) = options.examine(&home);
+        problems.extend(more);
+        let place = options.log_level().map(|(place, _)| place.to_string());
+        Examined {
+            config: reading.config,
+            draft: reading.draft,
+            problems: problems.iter().map(Problem::of_options).collect(),
+            warnings: options.warnings().to_vec(),
+            set: reading.set,
+            level_place: place.unwrap_or_else(|| format!("--{LOG_LEVEL}")),
+            level_line: None,
         }
-        for warning in options.warnings() {
-            warn!("{warning}");
-        }
-        options.config(&home).map_err(Failure::new)
     }
 
     /// The file that was named, or the one in the data directory.
-    fn config_file(&self, options: &Options, home: &Path) -> Result<Option<PathBuf>, Failure> {
+    fn config_file(&self, options: &Options, home: &Path) -> Result<Option<PathBuf>, OptionsError> {
         if let Some(file) = &self.config_file {
             return Ok(Some(file.clone()));
         }
-        let data_dir = options.data_dir(home).map_err(Failure::new)?;
+        let data_dir = options.data_dir(home)?;
         let mut files = FILE_NAMES.iter().map(|name| data_dir.join(name));
         Ok(files.find(|file| file.is_file()))
     }
@@ -236,7 +408,7 @@ mod tests {
     fn take(line: &str) -> Result<ServerArguments, String> {
         let words = ["cepa"].into_iter().chain(line.split_whitespace());
         let parsed = Line::try_parse_from(words).map_err(|fault| fault.to_string());
-        parsed.map(|line| line.run.options)
+        parsed.map(|line| line.run.config.options)
     }
 
     #[test]

@@ -12,8 +12,8 @@ use cepa_edge::proxy::{ProxyRequest, ServerProxy};
 use cepa_edge::quic::reply;
 use cepa_edge::quic::{self, Bind, Endpoints, Peer, Reply, Running, Settings};
 use cepa_host::{Entered, Entering, Gate, Outgoing, ServerAnswer};
+use cepa_meter::count;
 use cepa_relay::Counters;
-use cepa_relay::counters::count;
 use cepa_swarm::monitor::Subscriber;
 use cepa_swarm::oxend::OxendReply;
 use cepa_wire::request::ClientRequest;
@@ -40,8 +40,9 @@ pub(crate) struct Asked {
 pub(crate) enum Doors {
     /// The QUIC listener, whose thread carries what shards ask too.
     Quic(Running),
-    /// Only what shards ask; it ends with the shards.
-    Outside(JoinHandle<()>),
+    /// Only what shards ask, on a thread that ends when the sender is dropped: what asks may outlive the
+    /// shards.
+    Outside(JoinHandle<()>, oneshot::Sender<()>),
 }
 
 impl Doors {
@@ -72,18 +73,28 @@ impl Doors {
                     "cannot start the runtime beside the shards: {fault}"
                 ))
             })?;
+        let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new()
             .name("outside".to_owned())
-            .spawn(move || runtime.block_on(serving))
+            .spawn(move || {
+                runtime.block_on(async {
+                    tokio::select! {
+                        () = serving => {}
+                        _ = stopped => {}
+                    }
+                });
+                // Looking up a name blocks, for as long as it likes.
+                runtime.shutdown_background();
+            })
             .map_err(|fault| Failure::new(format!("cannot start a thread: {fault}")))?;
-        Ok(Self::Outside(thread))
+        Ok(Self::Outside(thread, stop))
     }
 
     /// What the QUIC door counts, if there is one.
     pub(crate) fn counters(&self) -> Option<Arc<quic::Counters>> {
         match self {
             Self::Quic(running) => Some(Arc::clone(running.counters())),
-            Self::Outside(_) => None,
+            Self::Outside(..) => None,
         }
     }
 
@@ -95,9 +106,12 @@ impl Doors {
                 running.join();
                 Ok(())
             }
-            Self::Outside(thread) => thread
-                .join()
-                .map_err(|_| Failure::new("the thread beside the shards ended badly")),
+            Self::Outside(thread, stop) => {
+                drop(stop);
+                thread
+                    .join()
+                    .map_err(|_| Failure::new("the thread beside the shards ended badly"))
+            }
         }
     }
 }

@@ -29,6 +29,14 @@ pub(crate) fn load_or_create(data_dir: &Path) -> Result<NodeKeys, Failure> {
     Ok(NodeKeys::from_seed(*seed))
 }
 
+/// Reads the key; none if there is none. Makes nothing.
+pub(crate) fn load(data_dir: &Path) -> Result<Option<NodeKeys>, Failure> {
+    match data_dir.join(FILE_NAME).try_exists() {
+        Ok(false) => Ok(None),
+        _ => load_or_create(data_dir).map(Some),
+    }
+}
+
 /// Reads the keys of links; makes some if there are none. The ML-KEM key that the descriptor tells of comes
 /// beside them.
 pub(crate) fn load_or_create_link(

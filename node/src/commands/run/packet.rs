@@ -14,6 +14,7 @@ use cepa_host::{NetworkView, PacketBackend, PacketSettings, clock};
 use cepa_relay::packet::relay::Counted;
 use cepa_wire::packet::descriptor::Ports;
 
+use super::advice::AF_XDP_HINT;
 use super::identity;
 use crate::failure::Failure;
 
@@ -88,9 +89,7 @@ fn backend(packet: &PacketConfig) -> Result<PacketBackend, Failure> {
         PacketIo::AfXdp => {
             let interface = packet.af_xdp_interface.clone();
             PacketBackend::AfXdp {
-                interface: interface.ok_or_else(|| {
-                    Failure::new("packet_io \"af_xdp\" needs af_xdp_interface, such as \"eth0\"")
-                })?,
+                interface: interface.ok_or_else(|| Failure::new(AF_XDP_HINT))?,
                 queue: packet.af_xdp_queue,
             }
         }

@@ -9,7 +9,7 @@ use cepa_control::oxend::{
     self, Bootstrap, Duties, OurNode, OxendAddress, OxendClient, OxendHandle, OxendView,
 };
 use cepa_control::reachability::{PeerTest, PeerTests};
-use cepa_control::{Config, NetworkFile, NetworkSource};
+use cepa_control::{Config, NetworkFile, NetworkSource, Standing};
 use cepa_crypto::{Ed25519SecretKey, NodeKeys};
 use cepa_edge::quic::client;
 use cepa_host::NetworkView;
@@ -38,7 +38,7 @@ pub(super) async fn find_keys(config: &Config) -> Result<NodeKeys, Failure> {
         NetworkSource::File(_) => identity::load_or_create(&config.data_dir),
         NetworkSource::Oxend(address) => {
             let address: OxendAddress = address.parse().map_err(Failure::new)?;
-            info!(oxend = %address, "asking oxend for the node's keys");
+            info!("asking oxend for the node's keys");
             Ok(oxend::fetch_keys(&address).await)
         }
     }
@@ -96,6 +96,14 @@ impl Source {
         match self {
             Self::File { .. } => None,
             Self::Oxend(client) => Some(client.handle()),
+        }
+    }
+
+    /// How the node stands with the network, if a chain daemon tells.
+    pub(super) fn standing(&self) -> Option<Arc<Standing>> {
+        match self {
+            Self::File { .. } => None,
+            Self::Oxend(client) => Some(client.standing()),
         }
     }
 

@@ -54,6 +54,15 @@ impl Supervisor {
         self.tell("READY=1\nSTATUS=running");
     }
 
+    /// The node reads its config again; [`Self::ready`] ends that.
+    pub(super) fn reloading(&self) {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let micros = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;
+        self.tell(&format!(
+            "RELOADING=1\nMONOTONIC_USEC={micros}\nSTATUS=reading the config again"
+        ));
+    }
+
     /// How it is, in a line for `systemctl status`.
     pub(super) fn status(&self, text: &str) {
         self.tell(&format!("STATUS={}", text.replace('\n', " ")));
@@ -151,6 +160,30 @@ mod tests {
         let mut buffer = [0; 64];
         let size = listening.recv(&mut buffer).unwrap();
         assert_eq!(&buffer[..size], b"STATUS=two lines");
+    }
+
+    #[test]
+    fn a_reload_is_told_with_its_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("notify");
+        let listening = UnixDatagram::bind(&path).unwrap();
+        let supervisor = Supervisor {
+            socket: Some(connect(path.as_os_str()).unwrap()),
+            watchdog: None,
+        };
+        let told = || {
+            let mut buffer = [0; 128];
+            supervisor.reloading();
+            let size = listening.recv(&mut buffer).unwrap();
+            let text = String::from_utf8_lossy(&buffer[..size]).into_owned();
+            let time = text
+                .lines()
+                .find_map(|line| line.strip_prefix("MONOTONIC_USEC="));
+            assert_eq!(text.lines().next(), Some("RELOADING=1"));
+            time.unwrap().parse::<u64>().unwrap()
+        };
+        let first = told();
+        assert!(first > 0 && told() >= first);
     }
 
     #[test]
