@@ -101,7 +101,11 @@ pub(crate) fn need_package(command: &str, package: &str, why: &str) -> Outcome<(
         return Ok(());
     }
     if is_ci() && has_command("apt-get") {
-        return run(Command::new("apt-get").args(["install", "-y", package]));
+        // The lists of a new machine are empty.
+        run(Command::new("apt-get").args(["update", "-qq"]))?;
+        let mut install = Command::new("apt-get");
+        install.env("DEBIAN_FRONTEND", "noninteractive");
+        return run(install.args(["install", "-y", "-qq", package]));
     }
     let advice = format!("missing: {command} ({why}: for example apt-get install {package})");
     Err(Fault(advice))
