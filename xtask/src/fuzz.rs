@@ -18,7 +18,7 @@ use crate::machine;
 use crate::screen::{bar, say};
 
 use self::build::Engine;
-use self::libfuzzer::Report;
+use self::libfuzzer::{Crash, Report};
 use self::run::{Job, Runner};
 use self::targets::Target;
 
@@ -73,6 +73,8 @@ enum Choice {
 
 /// Longer than the canary ever took: some seconds on a busy machine.
 const CANARY_TIME_MAX: Duration = Duration::from_mins(2);
+/// What the canary's panic says.
+const SONG: &str = "the canary sings";
 /// For each target, when coverage is asked for and no time is.
 const COVERAGE_TIME: Duration = Duration::from_secs(5);
 
@@ -150,23 +152,35 @@ fn check_canary(runner: &Runner) -> Outcome<()> {
         dictionary: "canary".to_owned(),
     };
     let report = runner.run(&canary, Job::Canary(CANARY_TIME_MAX))?;
-    match report.crash {
-        Some(_) if report.log.contains("the canary sings") => {
-            let inputs = report.executions;
-            let line =
-                format!("canary: its planted bug is found, as it must be, in {inputs} inputs");
-            say(None, &line)
-        }
-        Some(_) => Err(Fault(format!(
-            "the canary crashed of something else:\n{}",
-            report.end()
-        ))),
-        None => Err(Fault(format!(
+    let Some(crash) = &report.crash else {
+        return Err(Fault(format!(
             "the canary did not crash within {} s: crashes are not noticed here\n{}",
             CANARY_TIME_MAX.as_secs(),
             report.end()
-        ))),
+        )));
+    };
+    if !report.log.contains(SONG) {
+        return Err(Fault(format!(
+            "the canary crashed of something else:\n{}",
+            report.end()
+        )));
     }
+    // Nor is it enough that it crashed: its input must be kept, and be noticed among seeds too.
+    let Crash::Input(input) = crash else {
+        return Err(Fault("the canary crashed and kept no input".to_owned()));
+    };
+    let again = runner.replay(&canary, core::slice::from_ref(input))?;
+    if again.crash.is_none() || !again.log.contains(SONG) {
+        let end = again.end();
+        return Err(Fault(format!(
+            "the canary's input crashes it no more: crashes of seeds are not noticed here\n{end}"
+        )));
+    }
+    // Each run finds one; nobody looks at them.
+    fs::remove_file(input).map_err(|error| Fault::of(input, error))?;
+    let inputs = report.executions;
+    let line = format!("canary: its planted bug is found, as it must be, in {inputs} inputs");
+    say(None, &line)
 }
 
 fn run_all(runner: &Runner, targets: &[Target], job: Job, jobs: usize) -> Outcome<Vec<Report>> {
