@@ -6,7 +6,7 @@ mod report;
 mod suite;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Args;
@@ -25,6 +25,9 @@ use self::suite::{Bench, Kind, SUITE};
 /// for each), then all are run in order. What is measured is compared with benches/results.json if the same
 /// machine made it: a change beyond 10 %, and for criterion's medians beyond both confidence intervals too, is
 /// marked. `node` runs the release binary: `cargo build --release` is part of it.
+///
+/// One that fails is told at the end; what the others measured is written all the same. Quick figures are kept
+/// apart, in the target directory: they never stand in the place of exact ones.
 #[derive(Args)]
 #[command(after_help = "Examples:
   cargo xtask bench                        all of it: about an hour with the builds
@@ -32,7 +35,7 @@ use self::suite::{Bench, Kind, SUITE};
   cargo xtask bench --only packet --only hop
   cargo xtask bench --only store --dry-run   prints the results only")]
 pub(crate) struct Options {
-    /// Shorter, for a first look: such figures are compared with, and kept as, quick ones only
+    /// Shorter, for a first look: such figures are compared with, and kept beside, quick ones only
     #[arg(long)]
     quick: bool,
     /// Only this benchmark; may be given several times. What others measured before is kept
@@ -45,37 +48,81 @@ pub(crate) struct Options {
 
 pub(crate) fn run(options: &Options) -> Outcome<()> {
     let chosen = choose(&options.only)?;
-    let directory = machine::root().join("benches");
+    let directory = if options.quick {
+        home().join("quick")
+    } else {
+        machine::root().join("benches")
+    };
     let kept = directory.join("results.json");
     let before = Results::read(&kept)?;
     let mut results = Results::new(Machine::describe()?, options.quick);
-    build(&chosen)?;
-    let bar = bar(chosen.len(), "benchmarks");
-    for bench in chosen {
-        bar.set_message(bench.name);
-        let section = measure(bench, options.quick)?;
-        let name = bench.name;
-        let count = section.figures.len();
-        say(Some(&bar), &format!("{name}: {count} figures"))?;
-        results.sections.push(section);
-        bar.inc(1);
+    if let Some(before) = &before
+        && !options.only.is_empty()
+        && !options.dry_run
+        && !before.is_like(&results)
+    {
+        let advice = "holds all results of another machine, and would keep only these: run all, or --dry-run";
+        return Err(Fault::of(&kept, advice));
     }
-    bar.finish_and_clear();
+    let (sections, failed) = measure_all(&chosen, options.quick);
+    results.sections = sections;
     let comparison = before
         .as_ref()
         .map(|before| report::compare(before, &results));
     let comparison = comparison.unwrap_or_else(|| "There are no earlier results.\n".to_owned());
     say(None, &comparison)?;
     if options.dry_run {
-        return say(None, &results.markdown(&comparison));
+        say(None, &results.markdown(&comparison))?;
+    } else if !results.sections.is_empty() {
+        keep(&directory, &results.with_rest_of(before), &comparison)?;
     }
-    let results = results.with_rest_of(before);
-    write(
-        &directory.join("RESULTS.md"),
-        &results.markdown(&comparison),
-    )?;
-    write(&kept, &results.json()?)?;
-    say(None, "written: benches/RESULTS.md, benches/results.json")
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(Fault(failed.join("\n")))
+}
+
+fn keep(directory: &Path, results: &Results, comparison: &str) -> Outcome<()> {
+    fs::create_dir_all(directory).map_err(|error| Fault::of(directory, error))?;
+    let text = results.markdown(comparison);
+    write(&directory.join("RESULTS.md"), &text)?;
+    write(&directory.join("results.json"), &results.json()?)?;
+    let directory = directory.display();
+    say(
+        None,
+        &format!("written: {directory}/RESULTS.md, {directory}/results.json"),
+    )
+}
+
+/// What each measured, and how some failed: an hour of others is not lost with one of them.
+fn measure_all(chosen: &[&'static Bench], quick: bool) -> (Vec<Section>, Vec<String>) {
+    let (mut sections, mut failed) = (Vec::new(), Vec::new());
+    let chosen: Vec<_> = build(chosen, &mut failed);
+    let bar = bar(chosen.len(), "benchmarks");
+    for bench in chosen {
+        let name = bench.name;
+        bar.set_message(name);
+        let measured = measure(bench, quick).and_then(|section| {
+            let count = section.figures.len();
+            say(Some(&bar), &format!("{name}: {count} figures"))?;
+            if count == 0 {
+                return Err(Fault("it printed no figures".to_owned()));
+            }
+            Ok(section)
+        });
+        match measured {
+            Ok(section) => sections.push(section),
+            Err(fault) => failed.push(format!("{name}: {fault}")),
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    (sections, failed)
+}
+
+/// Where benchmarks leave what need not be kept.
+fn home() -> PathBuf {
+    machine::target_directory().join("bench-results")
 }
 
 fn write(path: &Path, text: &str) -> Outcome<()> {
@@ -94,30 +141,37 @@ fn choose(names: &[String]) -> Outcome<Vec<&'static Bench>> {
     Ok(SUITE.iter().filter(is_chosen).collect())
 }
 
-/// Builds everything before anything is measured.
-fn build(chosen: &[&Bench]) -> Outcome<()> {
+/// Builds everything before anything is measured; gives those that could be built.
+fn build(chosen: &[&'static Bench], failed: &mut Vec<String>) -> Vec<&'static Bench> {
     let bar = bar(chosen.len(), "building");
+    let mut built = Vec::new();
     for bench in chosen {
         bar.set_message(bench.name);
-        let mut command = machine::cargo(None);
-        command.args([
-            "bench", "--quiet", "-p", "benches", "--no-run", "--bench", bench.name,
-        ]);
-        bar.suspend(|| machine::run(&mut command))?;
-        if bench.needs_release {
-            let mut command = machine::cargo(None);
-            bar.suspend(|| machine::run(command.args(["build", "--quiet", "--release"])))?;
+        match bar.suspend(|| build_one(bench)) {
+            Ok(()) => built.push(*bench),
+            Err(fault) => failed.push(format!("{}: {fault}", bench.name)),
         }
         bar.inc(1);
     }
     bar.finish_and_clear();
+    built
+}
+
+fn build_one(bench: &Bench) -> Outcome<()> {
+    let mut command = machine::cargo(None);
+    command.args([
+        "bench", "--quiet", "-p", "benches", "--no-run", "--bench", bench.name,
+    ]);
+    machine::run(&mut command)?;
+    if bench.needs_release {
+        let mut command = machine::cargo(None);
+        machine::run(command.args(["build", "--quiet", "--release"]))?;
+    }
     Ok(())
 }
 
 fn measure(bench: &Bench, quick: bool) -> Outcome<Section> {
-    let home = machine::target_directory()
-        .join("bench-results")
-        .join(bench.name);
+    let home = home().join("of").join(bench.name);
     if home.is_dir() {
         fs::remove_dir_all(&home).map_err(|error| Fault::of(&home, error))?;
     }
@@ -137,6 +191,7 @@ fn measure(bench: &Bench, quick: bool) -> Outcome<Section> {
     Ok(Section {
         name: bench.name.to_owned(),
         command: told,
+        measured: Machine::describe()?.when(),
         figures: figures.named(bench.name),
         tables,
     })

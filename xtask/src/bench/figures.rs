@@ -58,7 +58,7 @@ impl Figures {
             for (index, (cell, head)) in cells.iter().zip(&heads).enumerate() {
                 match number(cell) {
                     Some(value) if index > 0 => {
-                        let name = format!("{} / {head}", label.join(" "));
+                        let name = free_name(&figures, &format!("{} / {head}", label.join(" ")));
                         let figure = Figure {
                             value,
                             unit: (*head).to_owned(),
@@ -124,6 +124,17 @@ impl Figures {
     }
 }
 
+/// A name, with a number behind it if there is a figure of that name: rows of several tables may be called the
+/// same.
+fn free_name(figures: &BTreeMap<String, Figure>, name: &str) -> String {
+    let names = (1..).map(|number| match number {
+        1 => name.to_owned(),
+        _ => format!("{name} ({number})"),
+    });
+    let mut free = names.filter(|name| !figures.contains_key(name));
+    free.next().unwrap_or_default()
+}
+
 fn read_criterion(directory: &Path) -> Outcome<(String, Figure)> {
     let file = |name: &str| -> Outcome<Value> {
         let path: PathBuf = directory.join(name);
@@ -183,6 +194,15 @@ mod tests {
         ];
         assert_eq!(values, expected);
         assert_eq!(Figures::from_json(&figures.to_json()), figures);
+    }
+
+    #[test]
+    fn rows_of_the_same_name_are_all_kept() {
+        let table = "| engine | us |\n| --- | ---: |\n| cepa | 3 |\n";
+        let figures = Figures::of_tables(&format!("{table}\n{}", table.replace('3', "4")));
+        let value = |name: &str| figures.get(name).unwrap().value.to_string();
+        assert_eq!(value("cepa / us"), "3");
+        assert_eq!(value("cepa / us (2)"), "4");
     }
 
     #[test]

@@ -77,6 +77,29 @@ impl Machine {
         found.map_or("", |(_, what)| what)
     }
 
+    /// Of which revision, and when.
+    pub(super) fn when(&self) -> String {
+        format!("revision {}, {}", self.get("revision"), self.get("date"))
+    }
+
+    /// What else may have made figures differ.
+    fn differences(&self, other: &Self) -> Vec<String> {
+        let names = [
+            "kernel",
+            "governor",
+            "compiler",
+            "RUSTFLAGS",
+            "config",
+            "profile",
+        ];
+        let differs = names
+            .iter()
+            .filter(|name| self.get(name) != other.get(name));
+        differs
+            .map(|name| format!("{name} `{}`, now `{}`", self.get(name), other.get(name)))
+            .collect()
+    }
+
     /// Whether its figures may be compared with another's.
     fn is_like(&self, other: &Self) -> bool {
         ["processor", "cores"]
@@ -90,6 +113,8 @@ impl Machine {
 pub(super) struct Section {
     pub(super) name: String,
     pub(super) command: String,
+    /// Of which revision, and when: sections of one file may be of several.
+    pub(super) measured: String,
     pub(super) figures: Figures,
     /// What it printed, when that is more than the figures.
     pub(super) tables: Option<String>,
@@ -134,6 +159,7 @@ impl Results {
         let sections = sections.into_iter().flatten().map(|section| Section {
             name: text(section, "name").unwrap_or_default(),
             command: text(section, "command").unwrap_or_default(),
+            measured: text(section, "measured").unwrap_or_default(),
             figures: section
                 .get("figures")
                 .map(Figures::from_json)
@@ -159,6 +185,7 @@ impl Results {
             json!({
                 "name": section.name,
                 "command": section.command,
+                "measured": section.measured,
                 "figures": section.figures.to_json(),
                 "tables": section.tables,
             })
@@ -169,7 +196,8 @@ impl Results {
         text.map_err(|error| Fault(error.to_string()))
     }
 
-    fn is_like(&self, other: &Self) -> bool {
+    /// Whether these may be compared with, and stand beside, others.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
         self.quick == other.quick && self.machine.is_like(&other.machine)
     }
 
@@ -199,7 +227,10 @@ impl Results {
         for section in &self.sections {
             add(
                 &mut text,
-                format_args!("\n## {}\n\n`{}`\n\n", section.name, section.command),
+                format_args!(
+                    "\n## {}\n\n`{}`, {}\n\n",
+                    section.name, section.command, section.measured
+                ),
             );
             if let Some(tables) = &section.tables {
                 text.push_str(tables.trim());
@@ -239,26 +270,46 @@ pub(super) fn compare(before: &Results, now: &Results) -> String {
     if before.quick != now.quick {
         return "The last results were measured for another time (--quick).\n".to_owned();
     }
-    let mut text = format!("Before: revision {}.\n\n", before.machine.get("revision"));
+    let mut text = String::new();
+    for difference in before.machine.differences(&now.machine) {
+        add(&mut text, format_args!("Not the same: {difference}.\n\n"));
+    }
     text.push_str("| | before | now | ratio | |\n| --- | ---: | ---: | ---: | --- |\n");
-    for (name, figure) in now
-        .sections
-        .iter()
-        .flat_map(|section| section.figures.iter())
-    {
-        let mut known = before.sections.iter();
-        let Some(old) = known.find_map(|section| section.figures.get(name)) else {
+    for section in &now.sections {
+        compare_section(before, section, &mut text);
+    }
+    text
+}
+
+/// Its rows: what was measured before as well, and what is measured no more.
+fn compare_section(before: &Results, section: &Section, text: &mut String) {
+    let mut known = before.sections.iter();
+    let Some(old) = known.find(|old| old.name == section.name) else {
+        return;
+    };
+    let (name, measured) = (&section.name, &old.measured);
+    add(
+        text,
+        format_args!("| **{name}**, before: {measured} | | | | |\n"),
+    );
+    for (name, figure) in section.figures.iter() {
+        let Some(old) = old.figures.get(name) else {
             continue;
         };
         let ratio = figure.value / old.value;
         let mark = if differs(old, figure) { "differs" } else { "" };
         let (old, new) = (old.value, figure.value);
         add(
-            &mut text,
+            text,
             format_args!("| {name} | {old:.2} | {new:.2} | {ratio:.2} | {mark} |\n"),
         );
     }
-    text
+    for (name, old) in old.figures.iter() {
+        if section.figures.get(name).is_none() {
+            let old = old.value;
+            add(text, format_args!("| {name} | {old:.2} | | | is gone |\n"));
+        }
+    }
 }
 
 /// Whether a figure changed by more than noise explains.
@@ -283,6 +334,7 @@ mod tests {
         results.sections.push(Section {
             name: "hop".to_owned(),
             command: "cargo bench".to_owned(),
+            measured: "revision 1".to_owned(),
             figures: Figures::of_tables(&table).named("hop"),
             tables: Some(table),
         });
@@ -295,6 +347,15 @@ mod tests {
         assert!(compare(&before, &results("one", 112)).contains("| 1.12 | differs |"));
         assert!(compare(&before, &results("one", 109)).contains("| 1.09 |  |"));
         assert!(compare(&before, &results("other", 500)).contains("another machine"));
+        let mut other = results("one", 100);
+        other.machine.0.push(("compiler".into(), "rustc 2".into()));
+        other.sections[0].figures = Figures::default();
+        let told = compare(&before, &other);
+        assert!(told.contains("Not the same: compiler ``, now `rustc 2`"));
+        assert!(
+            told.contains("before: revision 1") && told.contains("is gone"),
+            "{told}"
+        );
         let interval = |value, interval| Figure {
             value,
             unit: "ns".to_owned(),
@@ -313,6 +374,6 @@ mod tests {
         let other = Results::new(results.machine.clone(), false);
         assert_eq!(other.with_rest_of(Some(results.clone())), results);
         let text = results.markdown("");
-        assert!(text.contains("## hop\n\n`cargo bench`\n\n| a | ns |"));
+        assert!(text.contains("## hop\n\n`cargo bench`, revision 1\n\n| a | ns |"));
     }
 }
