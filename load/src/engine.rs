@@ -30,8 +30,9 @@ use crate::schedule::{Gaps, Schedule};
 
 pub use self::record::{Fault, FaultCount, KindMeasured, Point, Quantiles};
 
-/// Requests that are made ahead: of two seconds, and at least so many.
-const AHEAD_COUNT_MIN: usize = 16;
+/// How long before it is due a request is made at most: nodes take a signature, and a message's time, only for
+/// so long.
+const AHEAD: Duration = Duration::from_secs(2);
 /// Requests that are made ahead at most: a few MiB of small ones.
 const AHEAD_COUNT_MAX: usize = 4096;
 
@@ -120,7 +121,7 @@ pub struct Measured {
     /// How late the generator itself handed requests over, in microseconds: its own fault, and part of the
     /// latencies.
     pub lag: Quantiles,
-    /// Requests that were not sent since too many waited.
+    /// Requests that were not sent since too many waited, or since the run was ended while they did.
     pub not_sent: u64,
     /// From the end of the warm-up to the last answer.
     pub elapsed: Duration,
@@ -166,9 +167,9 @@ where
     } = around;
     let end = settings.warm_up + settings.duration;
     let schedule = Schedule::new(settings.rate, settings.gaps, end, 1);
-    let made = start_making(make, settings.rate)?;
     let (due, queue) = channel(settings.waiting_count_max.max(1));
     let begun = clock::now();
+    let made = start_making(make, begun, schedule.clone(), Arc::clone(progress))?;
     let measured_from = begun + settings.warm_up;
     let pacing = {
         let paced = Paced::new(settings, Arc::clone(progress));
@@ -192,13 +193,18 @@ where
     }
     let mut recorder = recorder.borrow_mut();
     recorder.add_not_sent(&paced.not_sent);
-    let (kinds, all, series) = recorder.finish();
+    let not_sent = paced.not_sent.iter().sum::<u64>() + recorder.ended_count();
+    let (kinds, all, mut series) = recorder.finish();
+    if is_partial {
+        // Nothing was due any more.
+        series.retain(|point| point.second <= elapsed.as_secs());
+    }
     Ok(Measured {
         kinds,
         all,
         series,
         lag: Quantiles::of(&paced.lag),
-        not_sent: paced.not_sent.iter().sum(),
+        not_sent,
         elapsed,
         readings,
         is_partial,
@@ -215,17 +221,21 @@ fn spawn<T: Send + 'static>(
 
 type MadeQueue<R> = mpsc::Receiver<Result<Made<R>, String>>;
 
-/// Makes requests ahead, as many as are due in about two seconds. Ends when nobody takes them.
-fn start_making<M: Make>(mut make: M, rate: f64) -> Result<MadeQueue<M::Request>, LoadError> {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "it is within bounds then"
-    )]
-    let ahead = ((rate * 2.0) as usize).clamp(AHEAD_COUNT_MIN, AHEAD_COUNT_MAX);
-    let (sender, receiver) = mpsc::sync_channel(ahead);
+/// Makes requests ahead, but none long before it is due. Ends with the schedule, or when nobody takes them.
+fn start_making<M: Make>(
+    mut make: M,
+    begun: Instant,
+    schedule: Schedule,
+    progress: Arc<Progress>,
+) -> Result<MadeQueue<M::Request>, LoadError> {
+    let (sender, receiver) = mpsc::sync_channel(AHEAD_COUNT_MAX);
     spawn("maker", move || {
-        loop {
+        let is_stopped = || progress.is_stopped.load(Ordering::Relaxed);
+        for due in schedule {
+            clock::wait_until(begun + due.saturating_sub(AHEAD), is_stopped);
+            if is_stopped() {
+                return;
+            }
             let made = make.make();
             let is_last = made.is_err();
             if sender.send(made).is_err() || is_last {
@@ -282,6 +292,11 @@ async fn work<C: Connection>(
             return;
         };
         if progress.is_stopped.load(Ordering::Relaxed) {
+            // It has waited, and is not forgotten: a run that is ended since nothing is answered shows that.
+            progress.not_sent.fetch_add(1, Ordering::Relaxed);
+            if let Some(since) = due.since {
+                recorder.borrow_mut().record_not_sent(since);
+            }
             continue;
         }
         // What waits for longer after the end than an answer may take would keep the run for as long again.

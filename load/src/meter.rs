@@ -1,6 +1,6 @@
 //! What processes of this machine use, as `/proc` says.
 
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr};
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::{fs, process};
@@ -58,13 +58,17 @@ pub struct Reading {
 #[derive(Clone, Debug, Default)]
 pub struct Meter {
     processes: Vec<Process>,
+    /// When each began: another that has its id since is not it.
+    begun: Vec<Option<u64>>,
 }
 
 impl Meter {
     /// Of these, at most [`PROCESS_COUNT_MAX`].
     pub fn new(mut processes: Vec<Process>) -> Self {
         processes.truncate(PROCESS_COUNT_MAX);
-        Self { processes }
+        let begun = processes.iter().map(|it| Some(usage(it.pid)?.1));
+        let begun = begun.collect();
+        Self { processes, begun }
     }
 
     /// Whom it reads.
@@ -76,8 +80,13 @@ impl Meter {
     pub fn read(&mut self, at: Duration) -> Reading {
         Reading {
             at,
-            usages: self.processes.iter().map(|it| usage(it.pid)).collect(),
-            own: usage(process::id()),
+            usages: self
+                .processes
+                .iter()
+                .zip(&self.begun)
+                .map(|(it, begun)| usage_since(it.pid, *begun))
+                .collect(),
+            own: usage(process::id()).map(|(usage, _)| usage),
         }
     }
 }
@@ -92,19 +101,25 @@ pub fn find(pid: u32) -> Option<Process> {
 /// The processes of this machine that listen on TCP ports of loopback addresses, as far as we may see them.
 /// A process with several of them is named by the first.
 pub fn find_listeners(ports: &[(Ipv4Addr, u16)]) -> Vec<Process> {
-    let wanted: BTreeSet<u16> = ports
+    let wanted: BTreeSet<(Ipv4Addr, u16)> = ports
         .iter()
         .filter(|(ip, _)| ip.is_loopback())
-        .map(|(_, port)| *port)
+        .copied()
         .collect();
+    // The same port of another address may be somebody else's.
+    let is_wanted = |address: IpAddr, port: u16| {
+        wanted.iter().any(|(ip, wanted)| {
+            *wanted == port && (address.is_unspecified() || address.to_canonical() == *ip)
+        })
+    };
     let mut sockets = BTreeMap::new();
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
         let table = fs::read_to_string(table).unwrap_or_default();
         let found = listening(&table);
         sockets.extend(
             found
-                .filter(|(_, port)| wanted.contains(port))
-                .map(|(inode, port)| (format!("socket:[{inode}]"), port)),
+                .filter(|(_, address, port)| is_wanted(*address, *port))
+                .map(|(inode, _, port)| (format!("socket:[{inode}]"), port)),
         );
     }
     let mut found: Vec<(u16, u32)> = Vec::new();
@@ -133,39 +148,70 @@ pub fn find_listeners(ports: &[(Ipv4Addr, u16)]) -> Vec<Process> {
         .collect()
 }
 
-/// Inode and port of each listening socket of a table.
-fn listening(table: &str) -> impl Iterator<Item = (u64, u16)> {
+/// Inode, address and port of each listening socket of a table.
+fn listening(table: &str) -> impl Iterator<Item = (u64, IpAddr, u16)> {
     table.lines().skip(1).filter_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        let (_, port) = fields.get(1)?.rsplit_once(':')?;
+        let (address, port) = fields.get(1)?.rsplit_once(':')?;
         let port = u16::from_str_radix(port, 16).ok()?;
-        (*fields.get(3)? == LISTEN).then_some((fields.get(9)?.parse().ok()?, port))
+        let inode = fields.get(9)?.parse().ok()?;
+        (*fields.get(3)? == LISTEN).then_some((inode, parse_address(address)?, port))
     })
 }
 
-fn usage(pid: u32) -> Option<Usage> {
+/// An address as the kernel prints it: its words of 32 bits as this machine has them in memory.
+#[expect(
+    clippy::host_endian_bytes,
+    reason = "the kernel prints them as they are"
+)]
+fn parse_address(text: &str) -> Option<IpAddr> {
+    let word = |index: usize| {
+        let digits = text.get(index * 8..index * 8 + 8)?;
+        Some(u32::from_str_radix(digits, 16).ok()?.to_ne_bytes())
+    };
+    match text.len() {
+        8 => Some(word(0)?.into()),
+        32 => {
+            let words = [word(0)?, word(1)?, word(2)?, word(3)?];
+            let bytes: [u8; 16] = words.as_flattened().try_into().ok()?;
+            Some(bytes.into())
+        }
+        _ => None,
+    }
+}
+
+/// What the process of an id uses, if it is still the one that began then.
+fn usage_since(pid: u32, begun: Option<u64>) -> Option<Usage> {
+    let (usage, since) = usage(pid)?;
+    (Some(since) == begun).then_some(usage)
+}
+
+/// What a process uses, and when it began, in ticks since the machine did.
+fn usage(pid: u32) -> Option<(Usage, u64)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     parse_usage(&stat, &status)
 }
 
-fn parse_usage(stat: &str, status: &str) -> Option<Usage> {
+fn parse_usage(stat: &str, status: &str) -> Option<(Usage, u64)> {
     // The name stands in parentheses and may hold anything.
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse::<u32>().ok();
     let (user, system) = (ticks()?, ticks()?);
+    let begun = fields.nth(6)?.parse().ok()?;
     let line = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name))?;
         line.split_whitespace().next()?.parse::<u64>().ok()
     };
-    Some(Usage {
+    let usage = Usage {
         user: TICK * user,
         system: TICK * system,
         // One that has ended but is not waited for has no memory.
         rss_kib: line("VmRSS:").unwrap_or(0),
         threads: line("Threads:").unwrap_or(0),
-    })
+    };
+    Some((usage, begun))
 }
 
 #[cfg(test)]
@@ -176,14 +222,54 @@ mod tests {
 
     #[test]
     fn a_name_may_hold_anything() {
-        let stat = "7 (a) b) 1 2) S 1 7 7 0 -1 4194304 1 0 0 0 123 45 0 0 20 0 9 0 1 1 1";
+        let stat = "7 (a) b) 1 2) S 1 7 7 0 -1 4194304 1 0 0 0 123 45 0 0 20 0 9 0 77 1 1";
         let status = "Name:\tx\nVmRSS:\t   2048 kB\nThreads:\t9\n";
-        let usage = parse_usage(stat, status).unwrap();
+        let (usage, begun) = parse_usage(stat, status).unwrap();
+        assert_eq!(begun, 77);
         assert_eq!(usage.user, Duration::from_millis(1230));
         assert_eq!(usage.cpu(), Duration::from_millis(1680));
         assert_eq!((usage.rss_kib, usage.threads), (2048, 9));
         assert_eq!(parse_usage("7 (a", status), None);
         assert_eq!(parse_usage("7 (a) S 1", status), None);
+    }
+
+    #[test]
+    #[expect(
+        clippy::host_endian_bytes,
+        reason = "the kernel prints them as they are"
+    )]
+    fn addresses_are_those_of_the_kernel() {
+        let word = |bytes: [u8; 4]| format!("{:08X}", u32::from_ne_bytes(bytes));
+        let home = word([127, 0, 0, 1]);
+        let mapped = [[0; 4], [0; 4], [0, 0, 0xff, 0xff], [127, 0, 0, 1]]
+            .map(word)
+            .concat();
+        assert_eq!(parse_address(&home), Some(Ipv4Addr::LOCALHOST.into()));
+        let told = parse_address(&mapped).unwrap();
+        assert_eq!(told.to_canonical(), Ipv4Addr::LOCALHOST);
+        assert!(parse_address(&"0".repeat(32)).unwrap().is_unspecified());
+        for text in ["", "7F", "é000000", "0000000g"] {
+            assert_eq!(parse_address(text), None, "{text}");
+        }
+        let line = format!("  0: {home}:1F90 00000000:0000 0A 0:0 00:0 00000000 0 0 42 1");
+        let found: Vec<_> = listening(&format!("head\n{line}\n")).collect();
+        assert_eq!(found, [(42, Ipv4Addr::LOCALHOST.into(), 8080)]);
+    }
+
+    #[test]
+    fn the_same_port_of_another_address_is_somebody_else() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert!(find_listeners(&[(Ipv4Addr::new(127, 0, 0, 9), port)]).is_empty());
+    }
+
+    #[test]
+    fn a_process_that_has_the_id_of_another_is_not_it() {
+        let this = process::id();
+        let (_, begun) = usage(this).unwrap();
+        assert!(usage_since(this, Some(begun)).is_some());
+        assert!(usage_since(this, Some(begun + 1)).is_none());
+        assert!(usage_since(this, None).is_none());
     }
 
     #[test]

@@ -146,7 +146,7 @@ fn write_warnings(text: &mut String, report: &Report) -> core::fmt::Result {
     if report.not_sent > 0 {
         writeln!(
             text,
-            "NOT SENT: {} requests, since {} waited already: the nodes, or so few connections, do not carry \
+            "NOT SENT: {} requests, since {} waited already or it was ended early: the nodes, or so few connections, do not carry \
              this rate, and the latencies are those of a smaller one",
             report.not_sent, report.settings.waiting_count_max
         )?;

@@ -56,6 +56,7 @@ impl Paced {
                     self.fault = Some(LoadError::Make(fault));
                     break;
                 }
+                Err(_) if is_stopped() => break,
                 Err(_) => {
                     self.fault = Some(LoadError::Ended);
                     break;

@@ -225,6 +225,8 @@ pub(super) struct Recorder {
     intervals: Intervals,
     /// Two digits: some KiB each.
     series: Vec<(Point, Histogram<u64>)>,
+    /// Requests that were due and waited when the run was ended.
+    ended: u64,
 }
 
 impl Recorder {
@@ -243,6 +245,7 @@ impl Recorder {
                 .take(intervals.count)
                 .map(|second| (point(second), new_histogram(2)))
                 .collect(),
+            ended: 0,
         }
     }
 
@@ -272,8 +275,22 @@ impl Recorder {
 
     pub(super) fn add_not_sent(&mut self, counts: &[u64]) {
         for ((point, _), count) in self.series.iter_mut().zip(counts) {
-            point.not_sent = *count;
+            point.not_sent += *count;
         }
+    }
+
+    /// A request that was due at `since` still waited when the run was ended.
+    pub(super) fn record_not_sent(&mut self, since: Duration) {
+        self.ended += 1;
+        let index = self.intervals.index(since);
+        if let Some((point, _)) = self.series.get_mut(index) {
+            point.not_sent += 1;
+        }
+    }
+
+    /// How many of those there were.
+    pub(super) const fn ended_count(&self) -> u64 {
+        self.ended
     }
 
     pub(super) fn finish(&mut self) -> (Vec<KindMeasured>, KindMeasured, Vec<Point>) {

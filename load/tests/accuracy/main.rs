@@ -10,6 +10,7 @@
 mod server;
 
 use core::net::{Ipv4Addr, SocketAddrV4};
+use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -29,16 +30,20 @@ use server::{Manner, Server};
 /// The histogram has three digits.
 const PRECISION: f64 = 0.999;
 
-struct Posts(SocketAddrV4);
+struct Posts {
+    address: SocketAddrV4,
+    made: Arc<AtomicUsize>,
+}
 
 impl Make for Posts {
     type Request = Post;
 
     fn make(&mut self) -> Result<Made<Post>, String> {
+        self.made.fetch_add(1, Ordering::Relaxed);
         Ok(Made {
             kind: 0,
             request: Post {
-                address: self.0,
+                address: self.address,
                 path: "/",
                 body: Bytes::from_static(b"{}"),
                 onion: None,
@@ -76,7 +81,11 @@ fn run_from(
         progress: &Arc::new(Progress::default()),
     };
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-    let running = engine::run(settings, Posts(address), connections.collect(), around);
+    let posts = Posts {
+        address,
+        made: Arc::default(),
+    };
+    let running = engine::run(settings, posts, connections.collect(), around);
     runtime.block_on(running).unwrap()
 }
 
@@ -176,6 +185,66 @@ fn what_finds_no_place_to_wait_is_counted_as_not_sent() {
     assert_eq!(measured.all.answered + measured.not_sent, 200);
     let by_second: u64 = measured.series.iter().map(|point| point.not_sent).sum();
     assert_eq!(by_second, measured.not_sent);
+}
+
+/// A run that is ended as soon as `is_enough`; what was due then, and how many requests were made.
+fn run_until(
+    address: SocketAddrV4,
+    settings: LoadSettings,
+    is_enough: fn(&Progress) -> bool,
+) -> (Measured, u64, usize) {
+    let progress = Arc::new(Progress::default());
+    let made = Arc::<AtomicUsize>::default();
+    let around = Around {
+        kind_count: 1,
+        meter: Meter::default(),
+        progress: &progress,
+    };
+    let posts = Posts {
+        address,
+        made: Arc::clone(&made),
+    };
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let running = engine::run(settings, posts, vec![HttpsConnection::new(None)], around);
+    let measured = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_enough(&progress) {
+                std::thread::park_timeout(Duration::from_millis(10));
+            }
+            progress.is_stopped.store(true, Ordering::Relaxed);
+        });
+        runtime.block_on(running).unwrap()
+    });
+    let due = progress.due.load(Ordering::Relaxed);
+    (measured, due, made.load(Ordering::Relaxed))
+}
+
+/// Whoever loses patience with a server that stands still does not make what waits for it disappear.
+#[test]
+fn what_waits_when_the_run_is_ended_is_counted() {
+    let server = Server::start(Manner::Never);
+    let settings = LoadSettings {
+        timeout: Duration::from_millis(300),
+        ..settings(100.0, 1000)
+    };
+    let is_enough = |progress: &Progress| progress.due.load(Ordering::Relaxed) >= 120;
+    let (measured, due, _) = run_until(server.address, settings, is_enough);
+    assert!(measured.is_partial);
+    assert!(measured.not_sent > 0);
+    assert_eq!(measured.all.sent() + measured.not_sent, due);
+    let of_series = measured.series.iter();
+    let of_series = of_series.map(|it| it.answered + it.failed + it.not_sent);
+    assert_eq!(of_series.sum::<u64>(), due);
+    assert!(measured.series.len() < 1000, "nothing was due any more");
+}
+
+/// Nodes refuse a signature of minutes ago.
+#[test]
+fn nothing_is_made_long_before_it_is_due() {
+    let server = Server::start(Manner::After(Duration::ZERO));
+    let is_enough = |progress: &Progress| progress.ended.load(Ordering::Relaxed) == 1;
+    let (measured, due, made) = run_until(server.address, settings(0.001, 3000), is_enough);
+    assert_eq!((measured.all.answered, due, made), (1, 1, 1));
 }
 
 #[test]
