@@ -18,6 +18,8 @@ esac
 
 # `cargo fuzz list` names no canary: that is a package of its own, since it must crash.
 read -r -a targets <<<"${FUZZ_TARGETS:-$(cargo fuzz list | tr '\n' ' ')}"
+# A list that fails is an empty one, and nothing would be built without a word.
+[ "${#targets[@]}" -ne 0 ] || { echo "cargo fuzz lists no targets" >&2 && exit 1; }
 for name in "${targets[@]}"; do
     cargo fuzz build --release --debug-assertions --sanitizer "$sanitizer" "$name"
     cp "fuzz/target/$host/release/$name" "$OUT/$name"

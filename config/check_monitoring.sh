@@ -17,10 +17,17 @@ for tool in promtool prometheus curl jq; do
     command -v "$tool" >/dev/null 2>&1 || missing="$missing $tool"
 done
 if [ -n "$missing" ] && [ "${CI:-}" = true ]; then
-    # The package would start a server of its own.
-    printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d && chmod +x /usr/sbin/policy-rc.d
-    apt-get update -qq && apt-get install -y -qq prometheus curl jq >/dev/null
-    rm -f /usr/sbin/policy-rc.d
+    # The package would start a server of its own. Images for containers have such a policy already: it stays.
+    policy=""
+    if [ ! -e /usr/sbin/policy-rc.d ]; then
+        policy=/usr/sbin/policy-rc.d
+        printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy"
+    fi
+    is_installed=1
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends prometheus curl jq >/dev/null || is_installed=0
+    [ -z "$policy" ] || rm -f "$policy"
+    [ "$is_installed" = 1 ] || { echo "failed: apt-get installs no$missing" >&2 && exit 1; }
 elif [ -n "$missing" ]; then
     echo "not installed:$missing (Debian: apt-get install prometheus curl jq); monitoring is not checked here"
     exit 0
@@ -121,7 +128,7 @@ echo "== the dashboard as Grafana's own types read it"
 python="$(command -v python3 || true)"
 if [ -n "$python" ] && ! "$python" -c 'import grafana_foundation_sdk' 2>/dev/null && [ "${CI:-}" = true ]; then
     if "$python" -m venv "$work/venv" 2>/dev/null &&
-        "$work/venv/bin/pip" install -q 'grafana-foundation-sdk' 2>/dev/null; then
+        "$work/venv/bin/pip" install -q --retries 0 --timeout 10 'grafana-foundation-sdk' 2>/dev/null; then
         python="$work/venv/bin/python"
     fi
 fi
