@@ -28,8 +28,14 @@ struct Screen {
 
 impl Screen {
     fn take() -> Result<Self, Failure> {
-        let terminal = try_init().map_err(broken)?;
-        Ok(Self { terminal })
+        match try_init() {
+            Ok(terminal) => Ok(Self { terminal }),
+            Err(fault) => {
+                // It may have been taken halfway.
+                drop(try_restore());
+                Err(broken(fault))
+            }
+        }
     }
 
     fn draw(&mut self, watch: &mut Watch) -> Result<(), Failure> {

@@ -11,6 +11,10 @@ const PREFIX: &str = "cepa_";
 /// Most characters of the value of a label that are kept: what is longer is no word for a screen.
 const LABEL_VALUE_LENGTH_MAX: usize = 64;
 
+/// Most numbers of one name: each is looked for among those of the scrape before, one after the other. A node's
+/// largest histogram has some hundred.
+const SERIES_COUNT_MAX: usize = 4096;
+
 /// A value as it can be shown: a control character could do anything to a terminal.
 fn clean(value: &str) -> String {
     let shown = value.chars().take(LABEL_VALUE_LENGTH_MAX);
@@ -59,6 +63,9 @@ impl Reading {
             };
             // Names are few; each is copied once.
             match families.get_mut(sample.name) {
+                Some(family) if family.len() == SERIES_COUNT_MAX => {
+                    return Err(ExpositionError::Count);
+                }
                 Some(family) => family.push(series),
                 None => drop(families.insert(sample.name.to_owned(), vec![series])),
             }
@@ -136,6 +143,13 @@ mod tests {
         let shown = Reading::parse(&text).unwrap().text("a", "b").unwrap();
         assert!(shown.starts_with("x?[2Jyy"), "{shown}");
         assert_eq!(shown.chars().count(), LABEL_VALUE_LENGTH_MAX);
+    }
+
+    #[test]
+    fn numbers_of_a_name_are_bounded() {
+        let text = |count: usize| "cepa_a 1\n".repeat(count);
+        assert!(Reading::parse(&text(SERIES_COUNT_MAX)).is_ok());
+        assert!(Reading::parse(&text(SERIES_COUNT_MAX + 1)).is_err());
     }
 
     #[test]
