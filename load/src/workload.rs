@@ -11,7 +11,7 @@ use cepa_crypto::swarm_space::{message_hash, nearest_swarm, swarm_space};
 use cepa_crypto::{Account, Ed25519SecretKey};
 use cepa_wire::onion::EncType;
 use cepa_wire::request::{ClientRequest, Delete, Expire, Proof, Retrieve, Store};
-use cepa_wire::{Direction, Namespace, ServiceNode, Signature, Timestamp};
+use cepa_wire::{Direction, Mailbox, Namespace, ServiceNode, Signature, Timestamp};
 
 use crate::clock;
 use crate::engine::{Made, Make};
@@ -96,6 +96,11 @@ impl Owner {
     pub fn keep_members(&mut self, accept: impl Fn(&ServiceNode) -> bool) -> bool {
         self.members.retain(accept);
         !self.members.is_empty()
+    }
+
+    /// What it is asked for by.
+    pub fn account_id(&self) -> Mailbox {
+        self.account.id()
     }
 
     /// Who keeps its messages.

@@ -278,6 +278,12 @@ fn what_can_not_be_measured_is_refused() {
     // Port 1 is nobody's: nothing listens there.
     let nobody = refusal(here, &[&["info"], &here_node[..]].concat());
     assert!(nobody.contains("cannot open a connection"), "{nobody}");
+    let unwritable = ["--json", "no/out.json"];
+    let unwritten = refusal(here, &[&["info"], &here_node[..], &unwritable].concat());
+    assert!(
+        unwritten.contains("cannot write no/out.json"),
+        "{unwritten}"
+    );
     for arguments in [
         &["bench"][..],
         &["bench", "fly"],

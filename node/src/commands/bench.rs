@@ -34,26 +34,41 @@ const PROGRESS_PAUSE: Duration = Duration::from_millis(250);
 pub(super) fn run(arguments: &BenchArguments) -> Result<(), Failure> {
     arguments.check()?;
     let aim = Aim::take(arguments)?;
+    for file in arguments.files() {
+        // Before anything is measured, not after twenty minutes.
+        let opened = fs::File::options().append(true).create(true).open(file);
+        opened.map_err(|fault| unwritten(file, &fault))?;
+    }
     let report = control_runtime()?.block_on(measure(arguments, &aim))?;
     let mut shown = table::table(&report);
+    let kept = keep(arguments, &report, &mut shown);
+    io::stdout()
+        .write_all(shown.as_bytes())
+        .map_err(Failure::new)?;
+    kept?;
+    expect::check(&report, arguments.expect_p99, arguments.fail_on_errors)
+}
+
+/// Writes the files that were asked for, and says so.
+fn keep(arguments: &BenchArguments, report: &Report, shown: &mut String) -> Result<(), Failure> {
     if let Some(file) = &arguments.json {
         let json = report.to_json().map_err(Failure::new)?;
         write(file, &json)?;
         shown.push_str(&told(file));
     }
     if let Some(file) = &arguments.plot {
-        write(file, &plot::svg(&report).map_err(Failure::new)?)?;
+        write(file, &plot::svg(report).map_err(Failure::new)?)?;
         shown.push_str(&told(file));
     }
-    io::stdout()
-        .write_all(shown.as_bytes())
-        .map_err(Failure::new)?;
-    expect::check(&report, arguments.expect_p99, arguments.fail_on_errors)
+    Ok(())
 }
 
 fn write(file: &Path, text: &str) -> Result<(), Failure> {
-    fs::write(file, text)
-        .map_err(|fault| Failure::new(format!("cannot write {}: {fault}", file.display())))
+    fs::write(file, text).map_err(|fault| unwritten(file, &fault))
+}
+
+fn unwritten(file: &Path, fault: &io::Error) -> Failure {
+    Failure::new(format!("cannot write {}: {fault}", file.display()))
 }
 
 fn told(file: &Path) -> String {

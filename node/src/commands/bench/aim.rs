@@ -22,6 +22,8 @@ pub(super) struct Aim {
     pub(super) entries: Vec<ServiceNode>,
     /// There is a network file, and `nodes` have their keys and swarms.
     pub(super) has_network: bool,
+    /// Hosts beside this machine that may be aimed at.
+    allowed: BTreeSet<IpAddr>,
 }
 
 impl Aim {
@@ -32,7 +34,7 @@ impl Aim {
             None if !named.is_empty() => None,
             given => network_file(given.clone()),
         };
-        let aim = match file {
+        let mut aim = match file {
             Some(file) => Self::of_network(&file, &named)?,
             None if named.is_empty() => {
                 return Err(Failure::new(
@@ -43,11 +45,11 @@ impl Aim {
                 nodes: named.iter().copied().map(stranger).collect(),
                 entries: named.iter().copied().map(stranger).collect(),
                 has_network: false,
+                allowed: BTreeSet::new(),
             },
         };
-        let allowed = allowed_hosts(arguments.config.as_deref())?;
-        let targets = aim.nodes.iter().map(|node| IpAddr::V4(node.ip));
-        target::check(targets, &allowed).map_err(Failure::new)?;
+        aim.allowed = allowed_hosts(arguments.config.as_deref())?;
+        aim.check_hosts(&aim.nodes)?;
         aim.check(arguments)?;
         Ok(aim)
     }
@@ -75,7 +77,14 @@ impl Aim {
             nodes,
             entries,
             has_network: true,
+            allowed: BTreeSet::new(),
         })
+    }
+
+    /// Whether all of these may be aimed at.
+    pub(super) fn check_hosts(&self, nodes: &[ServiceNode]) -> Result<(), Failure> {
+        let targets = nodes.iter().map(|node| IpAddr::V4(node.ip));
+        target::check(targets, &self.allowed).map_err(Failure::new)
     }
 
     fn check(&self, arguments: &BenchArguments) -> Result<(), Failure> {
@@ -161,4 +170,28 @@ fn allowed_hosts(config: Option<&Path>) -> Result<BTreeSet<IpAddr>, Failure> {
         allowed.extend(found.map(|address| address.ip()));
     }
     Ok(allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_of_a_swarm_are_as_much_aimed_at_as_who_is_asked() {
+        let aim = Aim {
+            nodes: Vec::new(),
+            entries: Vec::new(),
+            has_network: false,
+            allowed: BTreeSet::from([Ipv4Addr::new(192, 0, 2, 2).into()]),
+        };
+        let node = |ip: [u8; 4]| stranger(SocketAddrV4::new(ip.into(), 1));
+        let (here, own, other) = ([127, 0, 0, 1], [192, 0, 2, 2], [192, 0, 2, 1]);
+        assert!(aim.check_hosts(&[here, own].map(node)).is_ok());
+        let refused = aim.check_hosts(&[here, own, other].map(node)).unwrap_err();
+        assert!(
+            refused
+                .to_string()
+                .contains("192.0.2.1 is not this machine")
+        );
+    }
 }

@@ -1,7 +1,7 @@
 //! What `cepa bench` is asked for.
 
 use core::time::Duration;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use cepa_load::engine::LoadSettings;
 use cepa_load::report::Settings;
@@ -98,7 +98,8 @@ pub(crate) struct BenchArguments {
     /// Draw latency, rate, CPU and memory
     #[arg(long, value_name = "FILE.svg")]
     pub(super) plot: Option<PathBuf>,
-    /// Fail unless 99% of latencies are at most so many milliseconds
+    /// Fail unless 99% of all requests are answered within so many milliseconds: one that failed or was not
+    /// sent is slower than any
     #[arg(long, value_name = "MS")]
     pub(super) expect_p99: Option<u64>,
     /// Fail if a request failed or could not be sent
@@ -183,6 +184,12 @@ impl BenchArguments {
             return Err(Failure::new("--ttl: nodes keep messages for 10s to 336h"));
         }
         Ok(())
+    }
+
+    /// The files that are written.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
+        let files = [&self.json, &self.plot].into_iter().flatten();
+        files.map(PathBuf::as_path)
     }
 
     pub(super) fn mix(&self) -> Mix {

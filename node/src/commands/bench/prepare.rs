@@ -1,14 +1,15 @@
 //! What is made before the load begins: accounts with a message each, connections.
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use cepa_client::answer::read_swarm;
 use cepa_load::https::HttpsConnection;
 use cepa_load::packets::PacketClient;
 use cepa_load::workload::{Action, Asker, Owner, RPC_PATH, Subject, draw_account};
-use cepa_wire::ServiceNode;
 use cepa_wire::request::ClientRequest;
+use cepa_wire::{Mailbox, ServiceNode};
 
 use super::aim::{Aim, address};
 use super::arguments::BenchArguments;
@@ -27,8 +28,14 @@ pub(super) async fn asker(arguments: &BenchArguments, aim: &Aim) -> Result<Asker
     let mut http = HttpsConnection::new(arguments.source.map(|sources| sources.nth(0)));
     let mut owners = Vec::new();
     if !has(Action::Info) {
+        let mut checked = BTreeSet::new();
         for _ in 0..arguments.accounts {
-            owners.push(draw_owner(arguments, aim, &mut http).await?);
+            let owner = draw_owner(arguments, aim, &mut http).await?;
+            let member = owner.members().first();
+            if let Some(member) = member.filter(|member| checked.insert(address(member))) {
+                check_swarm(aim, &mut http, member, owner.account_id()).await?;
+            }
+            owners.push(owner);
         }
     }
     if has(Action::Retrieve) {
@@ -90,6 +97,22 @@ async fn draw_owner(
         }
     }
     Err(Failure::new("the nodes that may be asked keep no accounts"))
+}
+
+/// Whether all that a node would pass messages on to may be aimed at: a node of this machine may be one of the
+/// public network, and what it stores goes to its whole swarm.
+async fn check_swarm(
+    aim: &Aim,
+    http: &mut HttpsConnection,
+    node: &ServiceNode,
+    mailbox: Mailbox,
+) -> Result<(), Failure> {
+    let body = ask(http, node, &ClientRequest::GetSwarm(mailbox)).await?;
+    let body = serde_json::from_slice(&body).map_err(Failure::new)?;
+    let mut members = read_swarm(&body).map_err(Failure::new)?;
+    members.retain(|member| !member.ip.is_unspecified());
+    aim.check_hosts(&members)
+        .map_err(|refused| Failure::new(format!("the swarm of {}: {refused}", address(node))))
 }
 
 async fn ask(
