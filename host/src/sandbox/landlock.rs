@@ -6,6 +6,7 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible as _, LandlockStatus,
@@ -90,6 +91,10 @@ pub struct Confined {
     pub abi: i32,
 }
 
+/// What may be read, held open for as long as the process lives. A rule is of an inode, and the kernel makes new ones
+/// for `/proc` when it needed the memory of those that nobody held: the rule would then allow nothing any more.
+static HELD: OnceLock<Vec<PathFd>> = OnceLock::new();
+
 /// Takes everything else from this thread and those that it will start, for good. Call it while there is no
 /// other.
 ///
@@ -103,10 +108,13 @@ pub fn confine(reach: &Reach) -> Result<Confined, SandboxError> {
         let opened = PathFd::new(directory);
         written.push(opened.map_err(|fault| failed(fault.to_string()))?);
     }
-    let status = restrict(reach, written).map_err(|fault| failed(fault.to_string()))?;
+    let read = open_read(reach);
+    let status = restrict(reach, &written, &read).map_err(|fault| failed(fault.to_string()))?;
     if status.ruleset == RulesetStatus::NotEnforced {
         return Err(failed(absence(status.landlock).to_owned()));
     }
+    // Once is all that a process is confined; a second time leaves what is held to the first.
+    drop(HELD.set(read.into_iter().map(|(_, opened)| opened).collect()));
     match status.landlock {
         LandlockStatus::Available {
             effective_abi,
@@ -130,7 +138,21 @@ const fn absence(status: LandlockStatus) -> &'static str {
     }
 }
 
-fn restrict(reach: &Reach, written: Vec<PathFd>) -> Result<RestrictionStatus, RulesetError> {
+/// Opens what is read, each with whether it is a directory. What is not there, or not ours to open, is not read
+/// either.
+fn open_read(reach: &Reach) -> Vec<(bool, PathFd)> {
+    let ours = reach.read.iter().cloned();
+    let paths = ours.chain(everywhere(super::is_root()));
+    paths
+        .filter_map(|path| Some((path.is_dir(), PathFd::new(&path).ok()?)))
+        .collect()
+}
+
+fn restrict(
+    reach: &Reach,
+    written: &[PathFd],
+    read: &[(bool, PathFd)],
+) -> Result<RestrictionStatus, RulesetError> {
     let handled = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(NEWEST))?
@@ -140,14 +162,8 @@ fn restrict(reach: &Reach, written: Vec<PathFd>) -> Result<RestrictionStatus, Ru
     for opened in written {
         rules = rules.add_rule(PathBeneath::new(opened, write_rights()))?;
     }
-    let ours = reach.read.iter().cloned();
-    for path in ours.chain(everywhere(super::is_root())) {
-        // What is not there, or not ours to open, is not read either.
-        let Ok(opened) = PathFd::new(&path) else {
-            continue;
-        };
-        let rights = read_rights(path.is_dir());
-        rules = rules.add_rule(PathBeneath::new(opened, rights))?;
+    for (is_directory, opened) in read {
+        rules = rules.add_rule(PathBeneath::new(opened, read_rights(*is_directory)))?;
     }
     if let Ok(null) = PathFd::new("/dev/null") {
         let rights = AccessFs::ReadFile | AccessFs::WriteFile;
