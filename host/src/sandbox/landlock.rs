@@ -51,8 +51,8 @@ const READ: [&str; 23] = [
     "/usr/local/share/ca-certificates",
 ];
 
-/// Of `/etc`, when all of it would be too much.
-const READ_ETC: [&str; 13] = [
+/// Of `/etc`, when all of it would be too much. A link among them stands for the file behind it, wherever that is.
+const READ_ETC: [&str; 15] = [
     "/etc/gai.conf",
     "/etc/host.conf",
     "/etc/hosts",
@@ -62,10 +62,12 @@ const READ_ETC: [&str; 13] = [
     "/etc/pki/ca-trust",
     "/etc/pki/tls/cert.pem",
     "/etc/pki/tls/certs",
+    "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/resolv.conf",
     "/etc/services",
     "/etc/ssl/cert.pem",
     "/etc/ssl/certs",
+    "/etc/ssl/certs/ca-certificates.crt",
 ];
 
 /// Variables that say where root certificates are.
@@ -91,8 +93,9 @@ pub struct Confined {
     pub abi: i32,
 }
 
-/// What may be read, held open for as long as the process lives. A rule is of an inode, and the kernel makes new ones
-/// for `/proc` when it needed the memory of those that nobody held: the rule would then allow nothing any more.
+/// What rules are of, held open for as long as the process lives. A rule is of an inode, and `/proc`, overlays and some
+/// others make new ones when the kernel needed the memory of those that nobody held: the rule would then allow
+/// nothing any more.
 static HELD: OnceLock<Vec<PathFd>> = OnceLock::new();
 
 /// Takes everything else from this thread and those that it will start, for good. Call it while there is no
@@ -114,7 +117,8 @@ pub fn confine(reach: &Reach) -> Result<Confined, SandboxError> {
         return Err(failed(absence(status.landlock).to_owned()));
     }
     // Once is all that a process is confined; a second time leaves what is held to the first.
-    drop(HELD.set(read.into_iter().map(|(_, opened)| opened).collect()));
+    let read = read.into_iter().map(|(_, opened)| opened);
+    drop(HELD.set(read.chain(written).collect()));
     match status.landlock {
         LandlockStatus::Available {
             effective_abi,
@@ -210,9 +214,8 @@ fn read_rights(is_directory: bool) -> BitFlags<AccessFs> {
 /// names must still be found then.
 fn everywhere(is_root: bool) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = READ.iter().map(PathBuf::from).collect();
-    if is_root {
-        paths.extend(READ_ETC.iter().map(PathBuf::from));
-    } else {
+    paths.extend(READ_ETC.iter().map(PathBuf::from));
+    if !is_root {
         paths.push("/etc".into());
     }
     let of_environment = CERTIFICATES.into_iter().filter_map(env::var_os);
@@ -243,7 +246,9 @@ pub fn around(file: &Path) -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::{AsFd as _, AsRawFd as _};
     use std::os::unix::fs::symlink;
+    use std::thread;
 
     use super::*;
 
@@ -260,6 +265,23 @@ mod tests {
         assert_eq!(around(&file), vec![a.clone()]);
         assert_eq!(around(&link), [b, a]);
         assert_eq!(around(Path::new("absent.toml")), [PathBuf::from(".")]);
+    }
+
+    #[test]
+    fn rules_of_proc_are_held() {
+        // It binds the thread that asks.
+        let confined = thread::spawn(|| {
+            confine(&Reach::default()).map(|_| fs::read_to_string("/proc/self/status").is_ok())
+        });
+        match confined.join().unwrap() {
+            Ok(is_read) => assert!(is_read),
+            // Not every machine has Landlock.
+            Err(_) => return,
+        }
+        let ours = PathBuf::from(format!("/proc/{}", std::process::id()));
+        let held = HELD.get().unwrap().iter();
+        let mut held = held.map(|fd| format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()));
+        assert!(held.any(|fd| fs::read_link(fd).unwrap() == ours));
     }
 
     #[test]
