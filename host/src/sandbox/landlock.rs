@@ -218,6 +218,8 @@ fn everywhere(is_root: bool) -> Vec<PathBuf> {
     if !is_root {
         paths.push("/etc".into());
     }
+    // What a panic says where it was reads the names from it.
+    paths.extend(env::current_exe());
     let of_environment = CERTIFICATES.into_iter().filter_map(env::var_os);
     paths.extend(of_environment.flat_map(|list| env::split_paths(&list).collect::<Vec<_>>()));
     paths
@@ -271,7 +273,10 @@ mod tests {
     fn rules_of_proc_are_held() {
         // It binds the thread that asks.
         let confined = thread::spawn(|| {
-            confine(&Reach::default()).map(|_| fs::read_to_string("/proc/self/status").is_ok())
+            let binary = env::current_exe().unwrap();
+            confine(&Reach::default()).map(|_| {
+                fs::read_to_string("/proc/self/status").is_ok() && fs::File::open(binary).is_ok()
+            })
         });
         match confined.join().unwrap() {
             Ok(is_read) => assert!(is_read),
