@@ -3,9 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "what fails in a test ends it")]
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Lines};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -20,8 +20,8 @@ fn cepa(directory: &Path, arguments: &[&str]) -> Output {
         .unwrap()
 }
 
-/// A devnet that ends with the test.
-struct Devnet(Child);
+/// A devnet that ends with the test, and its end of the output: a devnet that nobody hears ends.
+struct Devnet(Child, Lines<BufReader<ChildStdout>>);
 
 impl Devnet {
     /// Waits until it has carried its messages: every node is ready.
@@ -34,9 +34,10 @@ impl Devnet {
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let devnet = Self(child);
+        let mut devnet = Self(child, lines);
         let is_ready = |line: String| line.contains(" bench mixed --network ");
-        assert!(lines.map_while(Result::ok).any(is_ready), "it ended early");
+        let mut lines = devnet.1.by_ref().map_while(Result::ok);
+        assert!(lines.any(is_ready), "it ended early");
         devnet
     }
 }

@@ -276,7 +276,12 @@ fn an_empty_shard_leaves_no_file() {
         Outcome::Deleted(vec![])
     );
     assert_eq!(segment_ids(&mut shard), NONE);
-    assert_eq!(shard.statistics(), Statistics::default());
+    let expected = Statistics {
+        log_count: 1,
+        capacity_bytes: 64 * 1024 * 1024,
+        ..Statistics::default()
+    };
+    assert_eq!(shard.statistics(), expected);
 
     // A segment that was made and never written is removed.
     let mut shard = self::shard(TestDisk::default().with_segment(SegmentId(3), &[0; 8192]));

@@ -188,6 +188,7 @@ mod tests {
                     "bind_ip" => "192.0.2.1".into(),
                     "log_format" => "json".into(),
                     "packet_io" => "mmsg".into(),
+                    "sandbox" => "off".into(),
                     "x25519" => "scalar".into(),
                     "admin_listen" | "seed_listen" => "127.0.0.1:7".into(),
                     _ => "other".into(),
