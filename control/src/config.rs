@@ -1,6 +1,7 @@
 //! What the operator wrote: `cepa.toml`. A key that is missing, malformed or unknown is refused by
 //! its name, with the file and with what is expected there.
 
+mod cpus;
 mod error;
 mod keys;
 mod packet;
@@ -14,7 +15,6 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{self, Path, PathBuf};
-use std::thread;
 
 use cepa_wire::X25519PublicKey;
 use cepa_wire::host::Host;
@@ -22,6 +22,7 @@ use serde::Deserialize;
 
 use crate::oxend::BootstrapNode;
 
+use self::cpus::all_cpus;
 use self::keys::{
     ACCOUNT_SIZE_MAX_MIB, ADMIN_LISTEN, ALLOW_AES_CBC, BENCH_HOSTS, BIND_IP, BOOTSTRAP_NODES,
     DATA_DIR, FOREIGN_GRACE_HOURS, HTTPS_PORT, LOG_FORMAT, LOG_LEVEL, MONITOR_COUNT_MAX,
@@ -499,11 +500,6 @@ pub(crate) fn read_key(text: &str) -> Option<X25519PublicKey> {
 /// A host's name, or an address with its port.
 fn is_exception(text: &str) -> bool {
     text.parse::<SocketAddr>().is_ok() || matches!(Host::parse(text), Some(Host::Name(_)))
-}
-
-/// Every core that the system lets us use; the first alone when it does not tell.
-fn all_cpus() -> Vec<usize> {
-    (0..thread::available_parallelism().map_or(1, usize::from)).collect()
 }
 
 /// One shard a core: a core that is named twice would carry two.

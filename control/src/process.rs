@@ -1,6 +1,7 @@
 //! What the kernel tells of this process, read when somebody asks: memory, open files, and the time that each
 //! tile had a processor.
 
+use core::sync::atomic::{AtomicU64, Ordering};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -11,6 +12,8 @@ use cepa_meter::{Declared, LabelValue, Sample};
 const TICKS_PER_SECOND: u64 = 100;
 /// Where the kernel tells of this process.
 const OURS: &str = "/proc/self";
+/// What is no tile.
+const OTHER: &str = "other";
 
 cepa_meter::numbers! {
     /// Of this process. What the kernel does not tell is not told here.
@@ -24,7 +27,8 @@ cepa_meter::numbers! {
     /// Threads of this process.
     maybe threads,
     /// Seconds of processor time, by tile: one a second is all that a tile can get. `control` is the main thread; a
-    /// shard has with it what waits for files beside it, and `other` are threads of the kernel's ring.
+    /// shard has with it what waits for files beside it; `quic`, or `outside` where there is none, asks servers and
+    /// oxend too. `other` is what is left: threads of the kernel's rings, those that have ended with them.
     counts(tile) cpu_seconds / 1000,
 }
 
@@ -33,9 +37,22 @@ pub fn declared() -> impl Iterator<Item = &'static Declared> {
     ProcessNumbers::DECLARED.iter()
 }
 
+/// The most that [`OTHER`] was told of: each number of the kernel is rounded by itself, so that their difference may
+/// go back a tick, which would be taken for a restart.
+static OTHER_MILLIS_MAX: AtomicU64 = AtomicU64::new(0);
+
 /// Reads it.
 pub fn samples() -> Vec<Sample> {
-    read(Path::new(OURS)).samples()
+    let mut numbers = read(Path::new(OURS));
+    never_back(&mut numbers.cpu_seconds, &OTHER_MILLIS_MAX);
+    numbers.samples()
+}
+
+fn never_back(cpu_seconds: &mut [(LabelValue, u64)], told: &AtomicU64) {
+    let mut others = cpu_seconds.iter_mut();
+    if let Some((_, millis)) = others.find(|(tile, _)| tile == OTHER) {
+        *millis = told.fetch_max(*millis, Ordering::Relaxed).max(*millis);
+    }
 }
 
 fn read(process: &Path) -> ProcessNumbers {
@@ -65,14 +82,23 @@ fn cpu_by_tile(process: &Path) -> Vec<(LabelValue, u64)> {
     let Ok(tasks) = fs::read_dir(process.join("task")) else {
         return Vec::new();
     };
+    let to_millis = |ticks: u64| ticks.saturating_mul(1000 / TICKS_PER_SECOND);
     let mut by_tile = BTreeMap::<LabelValue, u64>::new();
     for task in tasks.flatten() {
         // A thread may end meanwhile.
         let stat = fs::read_to_string(task.path().join("stat"));
         if let Some(thread) = stat.ok().as_deref().and_then(Thread::parse) {
-            let millis = thread.ticks.saturating_mul(1000 / TICKS_PER_SECOND);
+            let millis = to_millis(thread.ticks);
             *by_tile.entry(thread.tile(std::process::id())).or_default() += millis;
         }
+    }
+    // Threads that ended are in the time of the whole process alone.
+    let whole = fs::read_to_string(process.join("stat"));
+    if let Some(whole) = whole.ok().as_deref().and_then(Thread::parse) {
+        by_tile.remove(OTHER);
+        let of_tiles: u64 = by_tile.values().sum();
+        let other = to_millis(whole.ticks).saturating_sub(of_tiles);
+        by_tile.insert(OTHER.into(), other);
     }
     by_tile.into_iter().collect()
 }
@@ -114,7 +140,8 @@ impl<'a> Thread<'a> {
             // The executor adds a number of its own behind.
             (Some(kind @ ("shard" | "packet")), Some(number)) => format!("{kind}-{number}").into(),
             (Some("quic"), None) => "quic".into(),
-            _ => "other".into(),
+            (Some("outside"), None) => "outside".into(),
+            _ => OTHER.into(),
         }
     }
 }
@@ -133,6 +160,34 @@ mod tests {
     }
 
     #[test]
+    fn the_time_of_threads_that_ended_stays_told() {
+        let made = tempfile::tempdir().unwrap();
+        let process = made.path();
+        let line = |id: u32, name: &str, ticks: u64| {
+            format!("{id} ({name}) S 1 2 3 4 5 6 7 8 9 10 {ticks} 0 0 0")
+        };
+        for (id, name, ticks) in [(7, "shard-0-1", 40), (8, "iou-wrk-7", 5)] {
+            let task = process.join(format!("task/{id}"));
+            fs::create_dir_all(&task).unwrap();
+            fs::write(task.join("stat"), line(id, name, ticks)).unwrap();
+        }
+        let tell = |ticks| {
+            fs::write(process.join("stat"), line(6, "cepa", ticks)).unwrap();
+            cpu_by_tile(process)
+        };
+        let expected = |other| [("other".into(), other), ("shard-0".into(), 400)];
+        assert_eq!(tell(60), expected(200));
+        fs::remove_dir_all(process.join("task/8")).unwrap();
+        let told = AtomicU64::new(0);
+        let mut numbers = tell(60);
+        never_back(&mut numbers, &told);
+        assert_eq!(numbers, expected(200));
+        let mut numbers = tell(59);
+        never_back(&mut numbers, &told);
+        assert_eq!(numbers, expected(200));
+    }
+
+    #[test]
     fn a_line_of_the_kernel_is_read_whatever_a_thread_is_called() {
         let stat = "7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 150 25 0 0 20 0";
         let thread = |name| Thread {
@@ -148,6 +203,7 @@ mod tests {
             "shard-12-1",
             "packet-0",
             "quic",
+            "outside",
             "shard-",
             "shard-1a",
             "iou-wrk-3",
@@ -155,7 +211,7 @@ mod tests {
         ];
         let tiles = names.map(|name| thread(name).tile(1));
         let expected = [
-            "shard-12", "packet-0", "quic", "other", "other", "other", "other",
+            "shard-12", "packet-0", "quic", "outside", "other", "other", "other", "other",
         ];
         assert_eq!(tiles, expected);
         assert_eq!(thread("shard-0-1").tile(7), "control");

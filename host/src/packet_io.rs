@@ -205,7 +205,8 @@ pub(crate) fn open_best(
             Ok(uring) => return Ok(Box::new(uring)),
             Err(OpenError::IoUring(error)) => failures.push(format!(
                 "io_uring does not work here ({error}): it needs Linux 6.1, the sysctl \
-                 kernel.io_uring_disabled=0, and a seccomp profile that allows it; or set recvmmsg"
+                 kernel.io_uring_disabled=0, and a seccomp profile that allows it; or set recvmmsg. A \
+                 node that runs in its sandbox makes no new ring: restart it"
             )),
             Err(error) => return Err(error),
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cepa_meter::{Bounds, Declared, Sample};
+use cepa_meter::{Bounds, Declared, LabelValue, Sample};
 use cepa_wire::Namespace;
 
 use crate::Tally;
@@ -116,8 +116,21 @@ cepa_meter::numbers! {
     struct Contents, named "store_";
     /// Messages of mailboxes of other swarms, counted once a minute.
     gauge foreign_messages,
-    /// Messages by namespace.
+    /// Messages by namespace: of those that Session's clients use, and of all `other` ones together.
     gauges(namespace) namespace_messages,
+}
+
+/// Namespaces that Session's clients use (`../shared/protocol/session-client.md`). Any account may use each of 65,536:
+/// no stranger is to make labels.
+const NAMESPACES: [i16; 11] = [-11, -10, 0, 2, 3, 4, 5, 11, 12, 13, 14];
+
+/// The label of a namespace.
+fn namespace_label(namespace: Namespace) -> LabelValue {
+    if NAMESPACES.contains(&namespace.0) {
+        namespace.0.to_string().into()
+    } else {
+        "other".into()
+    }
 }
 
 impl Report {
@@ -128,12 +141,13 @@ impl Report {
 
     /// All numbers.
     pub fn samples(&self) -> Vec<Sample> {
-        let namespaces = self.namespaces.iter();
+        let mut by_label = BTreeMap::<LabelValue, u64>::new();
+        for (namespace, tally) in &self.namespaces {
+            *by_label.entry(namespace_label(*namespace)).or_default() += tally.count;
+        }
         let contents = Contents {
             foreign_messages: self.foreign_message_count,
-            namespace_messages: namespaces
-                .map(|(namespace, tally)| (namespace.0.to_string().into(), tally.count))
-                .collect(),
+            namespace_messages: by_label.into_iter().collect(),
         };
         let mut samples = self.statistics.samples();
         samples.extend(contents.samples());
@@ -165,6 +179,9 @@ mod tests {
         report.foreign_message_count = 3;
         let tally = Tally { count: 5, size: 9 };
         report.namespaces.insert(Namespace(-10), tally);
+        for strange in [1, 20, i16::MIN] {
+            report.namespaces.insert(Namespace(strange), tally);
+        }
         report += report.clone();
         let samples = report.samples();
         let told = samples.iter().map(|sample| {
@@ -177,6 +194,7 @@ mod tests {
             ("cepa_store_commit_changes", None, 2),
             ("cepa_store_foreign_messages", None, 6),
             ("cepa_store_namespace_messages", Some("-10"), 10),
+            ("cepa_store_namespace_messages", Some("other"), 30),
         ];
         assert_eq!(told, expected);
     }

@@ -6,6 +6,7 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible as _, LandlockStatus,
@@ -50,8 +51,8 @@ const READ: [&str; 23] = [
     "/usr/local/share/ca-certificates",
 ];
 
-/// Of `/etc`, when all of it would be too much.
-const READ_ETC: [&str; 13] = [
+/// Of `/etc`, when all of it would be too much. A link among them stands for the file behind it, wherever that is.
+const READ_ETC: [&str; 15] = [
     "/etc/gai.conf",
     "/etc/host.conf",
     "/etc/hosts",
@@ -61,10 +62,12 @@ const READ_ETC: [&str; 13] = [
     "/etc/pki/ca-trust",
     "/etc/pki/tls/cert.pem",
     "/etc/pki/tls/certs",
+    "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/resolv.conf",
     "/etc/services",
     "/etc/ssl/cert.pem",
     "/etc/ssl/certs",
+    "/etc/ssl/certs/ca-certificates.crt",
 ];
 
 /// Variables that say where root certificates are.
@@ -90,6 +93,11 @@ pub struct Confined {
     pub abi: i32,
 }
 
+/// What rules are of, held open for as long as the process lives. A rule is of an inode, and `/proc`, overlays and some
+/// others make new ones when the kernel needed the memory of those that nobody held: the rule would then allow
+/// nothing any more.
+static HELD: OnceLock<Vec<PathFd>> = OnceLock::new();
+
 /// Takes everything else from this thread and those that it will start, for good. Call it while there is no
 /// other.
 ///
@@ -103,10 +111,14 @@ pub fn confine(reach: &Reach) -> Result<Confined, SandboxError> {
         let opened = PathFd::new(directory);
         written.push(opened.map_err(|fault| failed(fault.to_string()))?);
     }
-    let status = restrict(reach, written).map_err(|fault| failed(fault.to_string()))?;
+    let read = open_read(reach);
+    let status = restrict(reach, &written, &read).map_err(|fault| failed(fault.to_string()))?;
     if status.ruleset == RulesetStatus::NotEnforced {
         return Err(failed(absence(status.landlock).to_owned()));
     }
+    // Once is all that a process is confined; a second time leaves what is held to the first.
+    let read = read.into_iter().map(|(_, opened)| opened);
+    drop(HELD.set(read.chain(written).collect()));
     match status.landlock {
         LandlockStatus::Available {
             effective_abi,
@@ -130,7 +142,21 @@ const fn absence(status: LandlockStatus) -> &'static str {
     }
 }
 
-fn restrict(reach: &Reach, written: Vec<PathFd>) -> Result<RestrictionStatus, RulesetError> {
+/// Opens what is read, each with whether it is a directory. What is not there, or not ours to open, is not read
+/// either.
+fn open_read(reach: &Reach) -> Vec<(bool, PathFd)> {
+    let ours = reach.read.iter().cloned();
+    let paths = ours.chain(everywhere(super::is_root()));
+    paths
+        .filter_map(|path| Some((path.is_dir(), PathFd::new(&path).ok()?)))
+        .collect()
+}
+
+fn restrict(
+    reach: &Reach,
+    written: &[PathFd],
+    read: &[(bool, PathFd)],
+) -> Result<RestrictionStatus, RulesetError> {
     let handled = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(NEWEST))?
@@ -140,14 +166,8 @@ fn restrict(reach: &Reach, written: Vec<PathFd>) -> Result<RestrictionStatus, Ru
     for opened in written {
         rules = rules.add_rule(PathBeneath::new(opened, write_rights()))?;
     }
-    let ours = reach.read.iter().cloned();
-    for path in ours.chain(everywhere(super::is_root())) {
-        // What is not there, or not ours to open, is not read either.
-        let Ok(opened) = PathFd::new(&path) else {
-            continue;
-        };
-        let rights = read_rights(path.is_dir());
-        rules = rules.add_rule(PathBeneath::new(opened, rights))?;
+    for (is_directory, opened) in read {
+        rules = rules.add_rule(PathBeneath::new(opened, read_rights(*is_directory)))?;
     }
     if let Ok(null) = PathFd::new("/dev/null") {
         let rights = AccessFs::ReadFile | AccessFs::WriteFile;
@@ -194,11 +214,12 @@ fn read_rights(is_directory: bool) -> BitFlags<AccessFs> {
 /// names must still be found then.
 fn everywhere(is_root: bool) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = READ.iter().map(PathBuf::from).collect();
-    if is_root {
-        paths.extend(READ_ETC.iter().map(PathBuf::from));
-    } else {
+    paths.extend(READ_ETC.iter().map(PathBuf::from));
+    if !is_root {
         paths.push("/etc".into());
     }
+    // What a panic says where it was reads the names from it.
+    paths.extend(env::current_exe());
     let of_environment = CERTIFICATES.into_iter().filter_map(env::var_os);
     paths.extend(of_environment.flat_map(|list| env::split_paths(&list).collect::<Vec<_>>()));
     paths
@@ -227,7 +248,9 @@ pub fn around(file: &Path) -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::{AsFd as _, AsRawFd as _};
     use std::os::unix::fs::symlink;
+    use std::thread;
 
     use super::*;
 
@@ -244,6 +267,26 @@ mod tests {
         assert_eq!(around(&file), vec![a.clone()]);
         assert_eq!(around(&link), [b, a]);
         assert_eq!(around(Path::new("absent.toml")), [PathBuf::from(".")]);
+    }
+
+    #[test]
+    fn rules_of_proc_are_held() {
+        // It binds the thread that asks.
+        let confined = thread::spawn(|| {
+            let binary = env::current_exe().unwrap();
+            confine(&Reach::default()).map(|_| {
+                fs::read_to_string("/proc/self/status").is_ok() && fs::File::open(binary).is_ok()
+            })
+        });
+        match confined.join().unwrap() {
+            Ok(is_read) => assert!(is_read),
+            // Not every machine has Landlock.
+            Err(_) => return,
+        }
+        let ours = PathBuf::from(format!("/proc/{}", std::process::id()));
+        let held = HELD.get().unwrap().iter();
+        let mut held = held.map(|fd| format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()));
+        assert!(held.any(|fd| fs::read_link(fd).unwrap() == ours));
     }
 
     #[test]

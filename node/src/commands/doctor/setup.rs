@@ -6,6 +6,7 @@ use cepa_control::Config;
 
 use super::finding::Finding;
 use crate::commands::run::advice;
+use crate::logging;
 
 /// Reads the config; it is none where it is not given, or can't be read.
 pub(super) fn read(file: Option<&Path>) -> (Option<Config>, Vec<Finding>) {
@@ -31,7 +32,9 @@ pub(super) fn read(file: Option<&Path>) -> (Option<Config>, Vec<Finding>) {
 /// What `cepa run` would refuse or warn of. Whether the node runs as root is not known here.
 fn judge(config: &Config) -> Vec<Finding> {
     const NAME: &str = "sense";
-    let refusals = advice::refusals(config);
+    let mut refusals = advice::refusals(config);
+    let level = logging::check_level("log_level", &config.log_level);
+    refusals.extend(level.err().map(|refused| refused.to_string()));
     if !refusals.is_empty() {
         let advice = refusals.join("; ");
         return vec![Finding::fail(NAME, "the node refuses to start", advice)];
@@ -84,5 +87,10 @@ mod tests {
         config.bind_ip = [127, 0, 0, 1].into();
         config.network = NetworkSource::Oxend("ipc:///run/oxend.sock".to_owned());
         assert_eq!(judge(&config)[0].verdict, Fail);
+        let loud = Config {
+            log_level: "loud".to_owned(),
+            ..self::config()
+        };
+        assert_eq!(judge(&loud)[0].verdict, Fail);
     }
 }

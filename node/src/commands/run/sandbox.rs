@@ -46,7 +46,7 @@ impl Sandbox {
         })?;
         let supervisor = env::var_os("NOTIFY_SOCKET");
         let confined = landlock::confine(&reach(config, files_read, supervisor.as_deref()));
-        let told = confined.map(|confined| format!("Landlock ABI {}", confined.abi));
+        let told = confined.map(|confined| landlock_in_force(confined.abi));
         sandbox.note(told)?;
         Ok(sandbox)
     }
@@ -79,6 +79,16 @@ impl Sandbox {
     }
 }
 
+/// What Landlock bounds, for people: older kernels have less of it.
+fn landlock_in_force(abi: i32) -> String {
+    let lacks = match abi {
+        ..4 => " (files alone: it knows neither ports nor signals)",
+        4 | 5 => " (without signals)",
+        _ => "",
+    };
+    format!("Landlock ABI {abi}{lacks}")
+}
+
 /// What the node needs: its data, what it reads again while it runs, its ports. The sockets of `oxend` and of
 /// systemd are found by path, which Landlock does not bound.
 fn reach(config: &Config, files_read: &[PathBuf], supervisor: Option<&OsStr>) -> Reach {
@@ -107,6 +117,20 @@ mod tests {
     use cepa_control::NetworkSource;
 
     use super::*;
+
+    #[test]
+    fn what_an_older_kernel_lacks_is_told() {
+        for (abi, expected) in [
+            (1, "ports"),
+            (3, "ports"),
+            (4, "without signals"),
+            (6, "ABI 6"),
+        ] {
+            let told = landlock_in_force(abi);
+            assert!(told.contains(expected), "{told}");
+        }
+        assert_eq!(landlock_in_force(7), "Landlock ABI 7");
+    }
 
     #[test]
     fn a_node_reaches_its_own_alone() {
