@@ -29,6 +29,11 @@ pub(crate) struct Options {
 }
 
 const BASELINE: &str = "benches/instructions.toml";
+/// Instructions above the baseline that are let pass whatever share they are: what is counted begins and
+/// ends in code that the compiler inlines otherwise when something else in the binary changes, which moved
+/// counts of some hundred by 30.
+const SLACK: u64 = 64;
+
 /// Per cent above the baseline that are let pass, unless the table `tolerance` says otherwise.
 const TOLERANCE: f64 = 3.0;
 /// The same where C library or valgrind are others than those that the baseline was counted with: copying, which
@@ -252,7 +257,7 @@ fn compare(baseline: &Baseline, counts: &Counts, tolerance: f64) -> (Vec<String>
         let change = per_cent(*before, *count);
         let own = baseline.tolerances.get(name).copied().unwrap_or(TOLERANCE);
         let tolerance = own.max(tolerance);
-        let verdict = if change > tolerance + ROUNDING {
+        let verdict = if change > tolerance + ROUNDING && *count > before + SLACK {
             has_risen = true;
             format!(", ROSE from {before} by {change:.2} %, more than {tolerance} %")
         } else if change < -tolerance - ROUNDING {
@@ -288,19 +293,19 @@ mod tests {
 
     #[test]
     fn rises_fail_and_falls_are_told() {
-        let baseline = Baseline::parse("[counts]\n\"bt store\" = 1000\n").unwrap();
+        let baseline = Baseline::parse("[counts]\n\"bt store\" = 10000\n").unwrap();
         for (count, has_risen, told) in [
-            (1000, false, "bt store: 1000"),
-            (1030, false, "bt store: 1030, +3.00 %"),
+            (10_000, false, "bt store: 10000"),
+            (10_300, false, "bt store: 10300, +3.00 %"),
             (
-                1031,
+                10_310,
                 true,
-                "bt store: 1031, ROSE from 1000 by 3.10 %, more than 3 %",
+                "bt store: 10310, ROSE from 10000 by 3.10 %, more than 3 %",
             ),
             (
-                900,
+                9000,
                 false,
-                "bt store: 900, fell from 1000 by 10.00 %: --update",
+                "bt store: 9000, fell from 10000 by 10.00 %: --update",
             ),
         ] {
             assert_eq!(
@@ -312,8 +317,15 @@ mod tests {
             compare(&baseline, &Counts::new(), TOLERANCE).1,
             "one is gone"
         );
-        assert!(!compare(&baseline, &counts(1100), TOLERANCE_ELSEWHERE).1);
-        assert!(compare(&baseline, &counts(1101), TOLERANCE_ELSEWHERE).1);
+        assert!(!compare(&baseline, &counts(11_000), TOLERANCE_ELSEWHERE).1);
+        assert!(compare(&baseline, &counts(11_010), TOLERANCE_ELSEWHERE).1);
+    }
+
+    #[test]
+    fn what_the_compiler_moves_is_no_rise() {
+        let baseline = Baseline::parse("[counts]\n\"bt store\" = 200\n").unwrap();
+        assert!(!compare(&baseline, &counts(264), TOLERANCE).1);
+        assert!(compare(&baseline, &counts(265), TOLERANCE).1);
     }
 
     #[test]
@@ -321,15 +333,15 @@ mod tests {
         let text = "[counts]\n\"bt store\" = 1\n\n[tolerance]\n\"bt store\" = 5\n";
         let baseline = Baseline::parse(text).unwrap();
         let made_with = BTreeMap::from([("valgrind".to_owned(), "valgrind-3".to_owned())]);
-        let again = Baseline::parse(&baseline.with(&counts(1040), &made_with)).unwrap();
+        let again = Baseline::parse(&baseline.with(&counts(10_400), &made_with)).unwrap();
         assert_eq!(again.made_with, made_with);
         assert!(Baseline::parse("[tolerance]\na = \"5\"\n").is_err());
-        assert_eq!(again.counts, counts(1040));
+        assert_eq!(again.counts, counts(10_400));
         assert!(
-            !compare(&again, &counts(1090), TOLERANCE).1,
+            !compare(&again, &counts(10_900), TOLERANCE).1,
             "within its tolerance"
         );
-        assert!(compare(&again, &counts(1093), TOLERANCE).1);
+        assert!(compare(&again, &counts(10_930), TOLERANCE).1);
     }
 
     #[test]
