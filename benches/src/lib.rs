@@ -1,6 +1,7 @@
 //! What the benchmarks share: accounts, requests, and a disk of real files.
 #![forbid(unsafe_code)]
 
+pub mod memory_disk;
 pub mod packet_lane;
 
 use core::time::Duration;
